@@ -1,0 +1,146 @@
+"""The calls without items: what there is on the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from trunkline._wire import methods
+from trunkline._wire.methods import Method
+from trunkline.exceptions import Internal
+from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
+from trunkline_protos.v1 import collections_pb2, heads_pb2, models_pb2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """A call, and how its reply is read."""
+
+    method: Method[Any, Any]
+    request: Message
+    read: Callable[[Any], T]
+
+
+def models() -> Question[list[ModelInfo]]:
+    """All models of the server."""
+    return Question(
+        methods.LIST_MODELS,
+        models_pb2.ListModelsRequest(),
+        lambda reply: [model_info(m) for m in reply.models],
+    )
+
+
+def model(name: str) -> Question[ModelInfo]:
+    """One model; an empty name asks for the default."""
+    return Question(methods.GET_MODEL, models_pb2.GetModelRequest(model=name), model_info)
+
+
+def collections() -> Question[list[CollectionInfo]]:
+    """All collections of the server."""
+    return Question(
+        methods.LIST_COLLECTIONS,
+        collections_pb2.ListCollectionsRequest(),
+        lambda reply: [collection_info(c) for c in reply.collections],
+    )
+
+
+def collection(name: str) -> Question[CollectionInfo]:
+    """One collection."""
+    return Question(
+        methods.GET_COLLECTION, collections_pb2.GetCollectionRequest(collection=name), collection_info
+    )
+
+
+def heads() -> Question[list[HeadInfo]]:
+    """All heads of the server."""
+    return Question(
+        methods.LIST_HEADS, heads_pb2.ListHeadsRequest(), lambda reply: [head_info(h) for h in reply.heads]
+    )
+
+
+def server_info() -> Question[ServerInfo]:
+    """The server's version and limits."""
+    return Question(methods.GET_SERVER_INFO, models_pb2.GetServerInfoRequest(), _server_info)
+
+
+def model_info(message: models_pb2.Model) -> ModelInfo:
+    """A model as the server describes it."""
+    return ModelInfo(
+        name=message.name,
+        version=message.version,
+        space_id=message.space_id,
+        artifact_id=message.artifact_id,
+        dim=message.dim,
+        input_height=message.input_height,
+        input_width=message.input_width,
+        precision=message.precision,
+        source=message.source,
+        pretrained=message.pretrained,
+        license=message.license,
+        parameters=message.parameters,
+        is_default=message.is_default,
+        loaded=message.loaded,
+        card=_card(message.card_json, f"model {message.name!r}"),
+    )
+
+
+def collection_info(message: collections_pb2.Collection) -> CollectionInfo:
+    """A collection as the server describes it."""
+    return CollectionInfo(
+        name=message.name,
+        version=message.version,
+        model=message.model,
+        space_id=message.space_id,
+        dim=message.dim,
+        decode=message.decode,
+        rows=message.rows,
+        errors=message.errors,
+        labelled=message.labelled,
+        labels={entry.label: entry.rows for entry in message.labels},
+    )
+
+
+def head_info(message: heads_pb2.Head) -> HeadInfo:
+    """A head as the server describes it."""
+    return HeadInfo(
+        name=message.name,
+        version=message.version,
+        kind=message.kind,
+        space_id=message.space_id,
+        model=message.model,
+        classes=tuple(message.classes),
+        accuracy=message.accuracy,
+        collection=message.collection,
+        collection_version=message.collection_version,
+        card=_card(message.card_json, f"head {message.name!r}"),
+    )
+
+
+def _server_info(message: models_pb2.ServerInfo) -> ServerInfo:
+    return ServerInfo(
+        version=message.version,
+        max_message_bytes=message.max_message_bytes,
+        max_images_per_request=message.max_images_per_request,
+        max_image_bytes=message.max_image_bytes,
+        max_image_pixels=message.max_image_pixels,
+        device=message.device,
+        decode=message.decode,
+    )
+
+
+def _card(text: str, owner: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        card = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise Internal(f"the server's card of {owner} is not JSON: {exc}") from exc
+    if not isinstance(card, dict):
+        raise Internal(f"the server's card of {owner} is no JSON object")
+    return card

@@ -1,0 +1,238 @@
+"""What the calls return: arrays and lists in the order of the caller's input.
+
+Row ``i`` of a result belongs to item ``result.start + i`` of the input; ``start`` is 0 except in the
+results that ``embed_iter`` yields. Failures carry the input's own numbering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trunkline import _display
+from trunkline.exceptions import ItemErrors
+from trunkline.values import HeadRef, ItemFailure, ModelRef, Timings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ItemResults:
+    """What all results share: one row an item, and the items that failed.
+
+    Attributes:
+        inputs: The path or name that each item came with; empty for bytes and arrays.
+        errors: The items that failed, by rising index in the input.
+        start: The index in the input of the first row.
+        timings: Where the server's time went.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    errors: list[ItemFailure] = field(default_factory=list)
+    start: int = 0
+    timings: Timings = field(default_factory=Timings)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def ok(self) -> NDArray[np.bool_]:
+        """(N,) bool: True for the rows that were served."""
+        mask = np.ones(len(self), dtype=np.bool_)
+        mask[[failure.index - self.start for failure in self.errors]] = False
+        return mask
+
+    def raise_for_errors(self) -> Self:
+        """This result, if every item was served.
+
+        Raises:
+            ItemErrors: Some items failed; the first few are in its message, all in ``failures``.
+        """
+        if self.errors:
+            raise ItemErrors(self.errors, len(self))
+        return self
+
+    def _facts(self) -> dict[str, object]:
+        return {}
+
+    def _words(self) -> list[str]:
+        return [_display.count(len(self), "item"), *(f"{k} {v}" for k, v in self._facts().items() if v != "")]
+
+    def __repr__(self) -> str:
+        return _display.line(type(self).__name__, self._words(), self.errors)
+
+    def _repr_html_(self) -> str:
+        return _display.table(
+            type(self).__name__,
+            {"items": len(self), "failed": len(self.errors)} | self._facts(),
+            self.errors,
+        )
+
+    def _reasons(self) -> list[str | None]:
+        reasons: list[str | None] = [None] * len(self)
+        for failure in self.errors:
+            reasons[failure.index - self.start] = failure.reason
+        return reasons
+
+    def _frame(self, columns: dict[str, object]) -> pd.DataFrame:
+        pandas = _display.pandas()
+        index = pandas.RangeIndex(self.start, self.start + len(self), name="item")
+        frame: pd.DataFrame = pandas.DataFrame(
+            {"source": self.inputs, **columns, "error": self._reasons()}, index=index
+        )
+        return frame
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class EmbedResult(ItemResults):
+    """Vectors of images.
+
+    Attributes:
+        vectors: (N, dim) float32, or float16 where it was asked for; the row of an item that failed is NaN.
+        model: What made them; None if nothing was embedded and the model could not be asked for.
+    """
+
+    vectors: NDArray[np.floating]
+    model: ModelRef | None = None
+
+    @property
+    def space_id(self) -> str:
+        """The space of the vectors; empty where ``model`` is None."""
+        return self.model.space_id if self.model else ""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an item: ``source``, ``embedding`` (an array, or None for a failure), ``error`` (its reason).
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        good = self.ok
+        return self._frame({"embedding": [row if good[i] else None for i, row in enumerate(self.vectors)]})
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "dim": self.vectors.shape[1],
+            "dtype": self.vectors.dtype,
+            "model": self.model or "",
+            "space": self.space_id,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class AddResult(ItemResults):
+    """What was stored.
+
+    Attributes:
+        ids: The row's id of each item; None for an item that was never sent, because it could not be read here.
+        version: The collection's version after the last write; 0 if nothing was written.
+        model: What embedded the images; None if nothing was sent.
+    """
+
+    ids: list[str | None]
+    version: int = 0
+    model: ModelRef | None = None
+
+    @property
+    def space_id(self) -> str:
+        """The space of the collection; empty where ``model`` is None."""
+        return self.model.space_id if self.model else ""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an item: ``source``, ``id``, ``error`` (its reason, or None).
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        return self._frame({"id": self.ids})
+
+    def _facts(self) -> dict[str, object]:
+        return {"version": self.version, "model": self.model or "", "space": self.space_id}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class PredictResult(ItemResults):
+    """Labels of images or vectors.
+
+    Attributes:
+        labels: The most probable class of each item; None for a failure.
+        probabilities: (N, K) float32; the row of a failure is NaN.
+        classes: The K classes, in the order of the columns.
+        head: What predicted; None if nothing was sent.
+        model: What embedded the images; None for vectors, or if nothing was sent.
+    """
+
+    labels: list[str | None]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    head: HeadRef | None = None
+    model: ModelRef | None = None
+
+    @property
+    def space_id(self) -> str:
+        """The space of the head's inputs; empty where ``head`` is None."""
+        return self.head.space_id if self.head else ""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an item: ``source``, ``label``, ``probability`` (of that label), one ``p(class)`` each, ``error``.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        columns: dict[str, object] = {"label": self.labels}
+        if self.classes:
+            columns["probability"] = self.probabilities.max(axis=1)
+        columns |= {f"p({name})": self.probabilities[:, k] for k, name in enumerate(self.classes)}
+        return self._frame(columns)
+
+    def _facts(self) -> dict[str, object]:
+        return {"classes": len(self.classes), "head": self.head or "", "space": self.space_id}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SearchResult(ItemResults):
+    """Neighbours, nearest first: a list for each query, empty for one that failed.
+
+    Attributes:
+        ids: The rows found.
+        scores: By ``metric``; higher is nearer.
+        labels: Of the rows found; None for a row without one.
+        sources: Where the images of the rows found came from; empty where that is not known.
+        version: The collection's version that was searched; 0 if nothing was sent.
+        space_id: The space that was searched.
+        metric: ``"cosine"``.
+    """
+
+    ids: list[list[str]]
+    scores: list[list[float]]
+    labels: list[list[str | None]]
+    sources: list[list[str]]
+    version: int = 0
+    space_id: str = ""
+    metric: str = ""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a hit: ``query`` (its index), ``rank`` from 1, ``id``, ``score``, ``label``, ``source``.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        rows = [
+            (self.start + query, rank, *hit)
+            for query, hits in enumerate(zip(self.ids, self.scores, self.labels, self.sources, strict=True))
+            for rank, hit in enumerate(zip(*hits, strict=True), start=1)
+        ]
+        names = ["query", "rank", "id", "score", "label", "source"]
+        frame: pd.DataFrame = _display.pandas().DataFrame(rows, columns=names)
+        return frame
+
+    def _facts(self) -> dict[str, object]:
+        return {
+            "hits": sum(len(hits) for hits in self.ids),
+            "version": self.version,
+            "metric": self.metric,
+            "space": self.space_id,
+        }

@@ -1,0 +1,1 @@
+"""trunkline.v1."""

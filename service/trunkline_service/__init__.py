@@ -1,0 +1,1 @@
+"""The service: images in over gRPC, embeddings out, heads and neighbours on top."""

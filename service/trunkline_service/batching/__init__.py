@@ -1,0 +1,1 @@
+"""From admitted images to vectors: admission, decode pool, lanes, greedy batcher, the engine seam."""

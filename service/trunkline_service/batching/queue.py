@@ -1,0 +1,67 @@
+"""The order of waiting slots: lanes, aging, expiry. Pure: no threads, no clock of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from trunkline_service.batching.request import Slot
+from trunkline_service.errors import TrunklineError
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What left the queue.
+
+    Attributes:
+        slots: To be worked on, in order.
+        dropped: Expired or cancelled, with the reason; nothing is to be spent on them.
+    """
+
+    slots: list[Slot]
+    dropped: list[tuple[Slot, TrunklineError]]
+
+
+class LaneQueue:
+    """Two lanes, each first in, first out.
+
+    Interactive slots go first. A bulk slot that has waited ``aging_s`` goes before them, so that a busy
+    server slows bulk work down and never stops it.
+    """
+
+    def __init__(self, aging_s: float = 2.0) -> None:
+        self._lanes: dict[str, deque[Slot]] = {"interactive": deque(), "bulk": deque()}
+        self._aging_s = aging_s
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def put(self, slot: Slot, now: float) -> None:
+        """Adds a slot at the end of its lane."""
+        slot.enqueued = now
+        self._lanes[slot.lane].append(slot)
+
+    def take(self, most: int, now: float) -> Taken:
+        """Removes up to ``most`` slots worth working on, and every dead one met on the way."""
+        taken = Taken([], [])
+        while len(taken.slots) < most and len(self):
+            slot = self._next_lane(now).popleft()
+            slot.queue_s += now - slot.enqueued
+            verdict = slot.request.verdict(now)
+            if verdict is None:
+                taken.slots.append(slot)
+            else:
+                taken.dropped.append((slot, verdict))
+        return taken
+
+    def drain(self) -> list[Slot]:
+        """Removes everything."""
+        slots = [slot for lane in self._lanes.values() for slot in lane]
+        for lane in self._lanes.values():
+            lane.clear()
+        return slots
+
+    def _next_lane(self, now: float) -> deque[Slot]:
+        interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
+        aged = bool(bulk) and now - bulk[0].enqueued >= self._aging_s
+        return bulk if aged or not interactive else interactive

@@ -1,0 +1,81 @@
+"""All commands, the help page, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+import trunkline
+
+from trunkline_service.cli.collections import collections
+from trunkline_service.cli.demo import demo
+from trunkline_service.cli.embed import embed
+from trunkline_service.cli.export import export
+from trunkline_service.cli.heads import heads
+from trunkline_service.cli.models import models
+from trunkline_service.cli.predict import predict
+from trunkline_service.cli.search import search
+from trunkline_service.cli.serve import serve
+from trunkline_service.errors import TrunklineError
+
+_FIRST_DAY = ("demo", "export", "embed", "heads", "serve")
+_EXTRAS = {"torch": "export", "torchvision": "export", "timm": "export", "onnxscript": "export"}
+
+
+class Commands(click.Group):
+    """Shows the five commands of a first day, then the rest."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Group."""
+        rest = [name for name in self.list_commands(ctx) if name not in _FIRST_DAY]
+        for title, names in (("On a first day", list(_FIRST_DAY)), ("Then", rest)):
+            with formatter.section(title):
+                commands = [(name, self.get_command(ctx, name)) for name in names]
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(90)) for name, command in commands if command]
+                )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="trunkline", prog_name="trunkline")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is going on.")
+def trunkline_command(verbose: bool) -> None:
+    """Frozen backbones as embeddings: export, serve, learn heads, search.
+
+    Every command opens ./models and ./data here (--models, --data), or asks a server (--server).
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+for _command in (collections, demo, embed, export, heads, models, predict, search, serve):
+    trunkline_command.add_command(_command)
+
+
+def run() -> int:
+    """Runs the command line of this process; returns the exit status: 0, 1 for an error, 2 for usage."""
+    try:
+        status = trunkline_command.main(prog_name="trunkline", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return 130
+    except (TrunklineError, trunkline.TrunklineError) as exc:
+        sys.stderr.write(f"trunkline: {exc.args[0] if exc.args else exc}\n")
+        return 1
+    except ModuleNotFoundError as exc:
+        extra = _EXTRAS.get((exc.name or "").partition(".")[0], "server")
+        sys.stderr.write(
+            f"trunkline: this command needs {exc.name!r}, which is not installed: "
+            f"pip install 'trunkline[{extra}]'\n"
+        )
+        return 1
+    except BrokenPipeError:
+        # The reader went away (`| head`); nothing is wrong. Keep the interpreter from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0

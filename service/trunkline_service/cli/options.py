@@ -1,0 +1,65 @@
+"""Options that commands share, and what they open."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import trunkline
+
+from trunkline_service import settings as settings_module
+from trunkline_service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command works: folders of this machine, or a server.
+
+    Attributes:
+        models: ``--models``, or None for the settings' value.
+        data: ``--data``, or None for the settings' value.
+        server: ``--server``, or None.
+        json: ``--json``.
+    """
+
+    models: str | None
+    data: str | None
+    server: str | None
+    json: bool
+
+    def client(self) -> trunkline.Client:
+        """The client's surface, over the server or in this process: the same answers from both."""
+        if self.server is not None:
+            return trunkline.Client(self.server)
+        return trunkline.open(models=self.settings().models, data=self.settings().data)
+
+    def settings(self, **flags: Any) -> Settings:
+        """The settings with this place's folders."""
+        return settings_module.load({"models": self.models, "data": self.data, **flags})
+
+    def only_here(self, command: str) -> None:
+        """Refuses ``--server`` for a command that has no RPC."""
+        if self.server is not None:
+            raise click.UsageError(
+                f"'{command}' works on folders of this machine and has no --server yet; "
+                "run it where --data is, or leave --server out"
+            )
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --models, --data, --server and --json, and passes them as ``place``."""
+
+    @click.option("--models", metavar="DIR", help="Model repository.  [default: ./models]")
+    @click.option("--data", metavar="DIR", help="Collections and heads.  [default: ./data]")
+    @click.option("--server", metavar="HOST:PORT", help="Ask a server instead of opening folders.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, models: str | None, data: str | None, server: str | None, as_json: bool, **rest: Any
+    ) -> Any:
+        return command(*args, place=Place(models, data, server, as_json), **rest)
+
+    return wrapped

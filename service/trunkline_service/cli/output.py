@@ -1,0 +1,78 @@
+"""Printing: tables and sentences for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trunkline_service.models.card import ModelCard
+
+BUNDLED_MODEL = "trunkline-small"
+
+
+def console() -> Console:
+    """Standard output; plain when it is not a terminal."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def notices() -> Console:
+    """Standard error: progress, hints, warnings."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    console().print(Text(text))
+
+
+def hint(text: str) -> None:
+    """A line on standard error, so that it never gets into a program's input."""
+    notices().print(Text(text, style="dim"))
+
+
+def warn(text: str) -> None:
+    """A warning on standard error."""
+    notices().print(Text(f"warning: {text}", style="yellow"))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+    """Prints a table.
+
+    Args:
+        columns: Headings.
+        rows: Cells, shown as text as they are: no markup is read from them.
+        numbers: Headings of the columns that are aligned to the right.
+    """
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console().print(grid)
+
+
+def say_about_model(name: str, pretrained: bool) -> None:
+    """What a user should know about the model that is used on their data; at most one line each."""
+    if name.partition("@")[0] == BUNDLED_MODEL:
+        hint(
+            f"using the bundled model {BUNDLED_MODEL}, for first steps; better ones are one export away: "
+            "trunkline export timm:vit_small_patch14_dinov2.lvd142m"
+        )
+    if not pretrained:
+        warn(f"model {name} has random weights (--no-pretrained); its vectors mean nothing")
+
+
+def say_about_card(card: ModelCard) -> None:
+    """The same, from a card."""
+    say_about_model(card.reference, card.pretrained)

@@ -1,0 +1,65 @@
+"""trunkline serve."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+import click
+
+from trunkline_service.cli import output
+from trunkline_service.settings import load
+
+
+@click.command(short_help="Serve models, collections, heads and search over gRPC.")
+@click.option("--models", metavar="DIR", help="Model repository.  [default: ./models]")
+@click.option("--data", metavar="DIR", help="Collections and heads.  [default: ./data]")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.  [127.0.0.1:50051]"
+)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    help="exact: the pixels Pillow gives; fast: JPEG scaled while decoding.  [default: exact]",
+)
+@click.option("--default-model", metavar="NAME", help="What requests without a model get.  [the bundled one]")
+@click.option("--threads", type=int, help="Threads for decoding and inference.  [default: one a core]")
+@click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics.  [default: none]")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
+@click.option("--tls-key", metavar="FILE", help="Private key, PEM.")
+@click.option("--insecure", is_flag=True, help="Allow plain text beyond this machine.")
+def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: str | int | None) -> None:
+    """Serves until SIGTERM or Ctrl-C, then finishes what is queued and exits with 0.
+
+    Example: trunkline serve --listen 127.0.0.1:50051
+    """
+    from trunkline_service.server.app import Security, Server
+    from trunkline_service.server.listening import tls_files
+
+    settings = load(flags)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    server = Server(settings, Security(tls_files(tls_cert, tls_key), insecure))
+    try:
+        cards = server.start()
+        for card in cards:
+            output.say_about_card(card)
+        metrics = f", metrics on http://{server.metrics_address}/metrics" if server.metrics_address else ""
+        # One line that a supervisor can wait for: it is printed when the server is ready, not before.
+        sys.stdout.write(
+            f"serving {', '.join(card.reference for card in cards)} on {server.address} "
+            f"({server.workspace.device}, decode {settings.decode}){metrics}\n"
+        )
+        sys.stdout.flush()
+        stop.wait()
+        output.hint("draining ...")
+    finally:
+        server.stop()

@@ -1,0 +1,1 @@
+"""Collections: named, versioned storage of embeddings of one space, kept in Lance datasets."""

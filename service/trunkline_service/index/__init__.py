@@ -1,0 +1,1 @@
+"""Indexes: FAISS over one version of a collection; always rebuildable from it."""

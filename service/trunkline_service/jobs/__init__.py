@@ -1,0 +1,1 @@
+"""Resumable runs that embed a source into a collection."""

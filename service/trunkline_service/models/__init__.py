@@ -1,0 +1,1 @@
+"""Exported backbones: cards, identity, the repository on disk, sessions, live models."""

@@ -1,0 +1,227 @@
+"""The model repository on disk, laid out as Triton's.
+
+``<name>/config.pbtxt``, ``<name>/<version>/model.onnx`` and, ours, ``<name>/<version>/card.json``.
+Reading takes no lock: a version's folder appears whole, by one rename, and is never written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline_service.errors import ModelFileError, ModelNotFound, StorageError
+from trunkline_service.models import card as cards
+from trunkline_service.models.card import ModelCard
+from trunkline_service.models.identity import file_sha256
+from trunkline_service.models.names import check_name, near, parse
+from trunkline_service.models.triton_config import MODEL_FILE, config_pbtxt
+
+BUNDLED = Path(__file__).parent / "bundled"
+_TEMPORARY = ".publishing-"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One published version.
+
+    Attributes:
+        path: ``<root>/<name>/<version>``.
+        card: Its card.
+    """
+
+    path: Path
+    card: ModelCard
+
+    @property
+    def onnx(self) -> Path:
+        """The graph."""
+        return self.path / MODEL_FILE
+
+    def verify(self) -> None:
+        """Compares ``model.onnx`` with the checksum in the card.
+
+        Raises:
+            ModelFileError: They differ, or the file can't be read.
+        """
+        try:
+            found = file_sha256(self.onnx)
+        except OSError as exc:
+            raise ModelFileError(f"model {self.card.reference}: {MODEL_FILE} can't be read: {exc}") from exc
+        if found != self.card.artifact.sha256:
+            raise ModelFileError(
+                f"model {self.card.reference}: card.json does not match {MODEL_FILE} (sha256 "
+                f"{self.card.artifact.sha256[:12]}... in the card, {found[:12]}... on disk); "
+                "export it again"
+            )
+
+
+class ModelRepository:
+    """A folder of models, and behind it the one that comes with the package.
+
+    Args:
+        root: The folder; it need not exist yet.
+        bundled: A second, read-only folder that names are also looked up in.
+    """
+
+    def __init__(self, root: Path, bundled: Path = BUNDLED) -> None:
+        self.root = root
+        self._bundled = bundled
+        # Published versions are never written again, so a card is read once.
+        self._folders: dict[Path, ModelFolder] = {}
+
+    def cards(self) -> tuple[list[ModelCard], list[ModelFileError]]:
+        """All cards, by name and version, and what is wrong with the folders that have none."""
+        found: list[ModelCard] = []
+        problems: list[ModelFileError] = []
+        for name in sorted(self._names()):
+            for version in self._versions(name):
+                try:
+                    found.append(self._read(name, version).card)
+                except ModelFileError as exc:
+                    problems.append(exc)
+        return found, problems
+
+    def resolve(self, reference: str) -> ModelFolder:
+        """The folder of ``name`` (its newest version) or ``name@version``.
+
+        Raises:
+            InvalidArgument: The reference can't be one.
+            ModelNotFound: No such model or version; names what is near.
+            ModelFileError: The card is missing, broken or of another model.
+        """
+        wanted = parse(reference)
+        versions = self._versions(wanted.name)
+        if not versions:
+            raise ModelNotFound(
+                f"no model {wanted.name!r}{near(wanted.name, self._names())}; "
+                "'trunkline export SOURCE' makes one, 'trunkline models list' shows them"
+            )
+        version = versions[-1] if wanted.version is None else wanted.version
+        if version not in versions:
+            raise ModelNotFound(
+                f"model {wanted.name!r} has no version {version}; it has {', '.join(map(str, versions))}"
+            )
+        return self._read(wanted.name, version)
+
+    def publish(self, onnx: Path, make_card: Callable[[int], ModelCard]) -> ModelFolder:
+        """Publishes a graph as the next version of a model: whole, or not at all.
+
+        Args:
+            onnx: The finished file; it is copied.
+            make_card: Gives the card for a version number (which is known only under the lock).
+
+        Raises:
+            ModelFileError: Earlier versions of this name have another input or output shape.
+            StorageError: The folder can't be written.
+        """
+        name = check_name(make_card(1).name)
+        try:
+            with self._lock(name) as home:
+                version = max(self._versions_in(home), default=0) + 1
+                card = make_card(version)
+                self._check_shape(home, card)
+                _write_whole(home / "config.pbtxt", config_pbtxt(card))
+                _publish_folder(home, onnx, card)
+                return ModelFolder(home / str(version), card)
+        except OSError as exc:
+            raise StorageError(
+                f"can't write model {name!r} to {self.root}: {exc.strerror or exc}; nothing was published"
+            ) from exc
+
+    def _check_shape(self, home: Path, card: ModelCard) -> None:
+        """One config.pbtxt describes all versions of a name, so their shapes must agree."""
+        for version in self._versions_in(home):
+            earlier = self._read(card.name, version).card
+            if (earlier.dim, earlier.preprocess.input_size) != (card.dim, card.preprocess.input_size):
+                raise ModelFileError(
+                    f"model {card.name!r} has version {version} with dim {earlier.dim} and input "
+                    f"{earlier.preprocess.input_size}; this export has dim {card.dim} and input "
+                    f"{card.preprocess.input_size}: publish it under another --name"
+                )
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[Path]:
+        """Holds the one publisher's lock of a name; clears what a killed publisher left behind."""
+        home = self.root / name
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / ".lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            for left_behind in home.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(left_behind, ignore_errors=True)
+            yield home
+
+    def _names(self) -> set[str]:
+        roots = [root for root in (self.root, self._bundled) if root.is_dir()]
+        return {
+            entry.name
+            for root in roots
+            for entry in root.iterdir()
+            if entry.is_dir() and not entry.name.startswith((".", "_")) and self._versions_in(entry)
+        }
+
+    def _versions(self, name: str) -> list[int]:
+        own = self._versions_in(self.root / name)
+        # A user's model of the bundled one's name hides it, rather than mixing the two.
+        return own or self._versions_in(self._bundled / name)
+
+    @staticmethod
+    def _versions_in(home: Path) -> list[int]:
+        if not home.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in home.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+    def _read(self, name: str, version: int) -> ModelFolder:
+        own = self.root / name / str(version)
+        path = own if own.is_dir() else self._bundled / name / str(version)
+        if path in self._folders:
+            return self._folders[path]
+        where = f"model {name}@{version}"
+        try:
+            text = (path / "card.json").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ModelFileError(f"{where} has no readable card.json ({exc}); export it again") from exc
+        card = cards.loads(text, f"card.json of {where}")
+        if (card.name, card.version) != (name, version):
+            raise ModelFileError(
+                f"{where} holds the card of {card.reference}: folders of models can't be renamed; "
+                "export it again"
+            )
+        self._folders[path] = ModelFolder(path, card)
+        return self._folders[path]
+
+
+def _publish_folder(home: Path, onnx: Path, card: ModelCard) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=home))
+    try:
+        temporary.chmod(0o755)
+        shutil.copyfile(onnx, temporary / MODEL_FILE)
+        _write_whole(temporary / "card.json", card.dumps())
+        _fsync(temporary / MODEL_FILE)
+        _fsync(temporary)
+        temporary.rename(home / str(card.version))
+        _fsync(home)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replaces a file atomically, so that a reader sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    _fsync(temporary)
+    temporary.replace(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,198 @@
+"""Proto <-> domain. Pure functions; nothing here knows of sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_pb2, search_pb2
+
+from trunkline_service.batching.engine import Embedded
+from trunkline_service.batching.request import Lane, Timings
+from trunkline_service.collections.info import CollectionInfo
+from trunkline_service.errors import InvalidArgument, TrunklineError
+from trunkline_service.heads.card import HeadCard
+from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
+from trunkline_service.models.card import ModelCard
+from trunkline_service.server.status import number_of, status_of
+from trunkline_service.workspace import Found, NewRow
+
+_DTYPES: dict[common_pb2.FloatType, np.dtype[np.floating]] = {
+    common_pb2.FLOAT_TYPE_UNSPECIFIED: np.dtype("<f4"),
+    common_pb2.FLOAT_TYPE_FLOAT32: np.dtype("<f4"),
+    common_pb2.FLOAT_TYPE_FLOAT16: np.dtype("<f2"),
+}
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+def image_from(message: common_pb2.Image) -> ImageInput:
+    """An image, unchecked: what is wrong with it is that item's error later on."""
+    if message.WhichOneof("content") == "tensor":
+        tensor = message.tensor
+        return PixelTensor(tensor.data, tensor.dtype, tuple(tensor.shape))
+    return EncodedImage(message.encoded)
+
+
+def images_from(messages: Iterable[common_pb2.Image], most: int) -> list[ImageInput]:
+    """The images of a request.
+
+    Raises:
+        InvalidArgument: There are more than ``most``.
+    """
+    images = [image_from(message) for message in messages]
+    check_count(len(images), most)
+    return images
+
+
+def check_count(images: int, most: int) -> None:
+    """Raises InvalidArgument if a request holds more than ``most`` images."""
+    if images > most:
+        raise InvalidArgument(
+            f"{images} images in one request; at most {most} are taken: send several requests"
+        )
+
+
+def lane_from(lane: common_pb2.Lane) -> Lane:
+    """The lane; interactive unless bulk is asked for."""
+    return "bulk" if lane == common_pb2.LANE_BULK else "interactive"
+
+
+def row_from(item: collections_pb2.AddItem) -> NewRow:
+    """A row to be stored."""
+    label = item.label if item.HasField("label") else None
+    return NewRow(image_from(item.image), item.id, label, item.source)
+
+
+def matrix_from(message: common_pb2.Embeddings) -> NDArray[np.float32]:
+    """float32 [count, dim].
+
+    Raises:
+        InvalidArgument: An unknown float type, or bytes that are not count x dim of it.
+    """
+    dtype = _dtype(message.type)
+    wanted = message.count * message.dim * dtype.itemsize
+    if len(message.data) != wanted:
+        raise InvalidArgument(
+            f"embeddings: {message.count} x {message.dim} {dtype.name} take {wanted} bytes; "
+            f"{len(message.data)} were sent"
+        )
+    matrix = np.frombuffer(message.data, dtype).reshape(message.count, message.dim)
+    return matrix.astype(np.float32)
+
+
+def matrix_to(matrix: NDArray[np.float32], kind: common_pb2.FloatType) -> common_pb2.Embeddings:
+    """Packs [count, dim] floats, little-endian.
+
+    Raises:
+        InvalidArgument: float16 was asked for and a value does not fit into it.
+    """
+    dtype = _dtype(kind)
+    # NaN rows stand for failed images and compare as False.
+    if dtype.itemsize == 2 and bool((np.abs(matrix) > _LARGEST_FLOAT16).any()):
+        raise InvalidArgument("an embedding has values beyond float16's 65504; ask for float32")
+    count, dim = matrix.shape
+    packed = np.ascontiguousarray(matrix, dtype).tobytes()
+    actual = kind or common_pb2.FLOAT_TYPE_FLOAT32
+    return common_pb2.Embeddings(count=count, dim=dim, type=actual, data=packed)
+
+
+def errors_to(errors: Mapping[int, TrunklineError]) -> list[common_pb2.ItemError]:
+    """Items that failed, by position."""
+    return [
+        common_pb2.ItemError(
+            index=index, code=number_of(status_of(error)), reason=error.reason, message=error.message
+        )
+        for index, error in sorted(errors.items())
+    ]
+
+
+def timings_to(timings: Timings) -> common_pb2.Timings:
+    """Seconds to milliseconds."""
+    return common_pb2.Timings(
+        decode_ms=timings.decode_s * 1000, queue_ms=timings.queue_s * 1000, infer_ms=timings.infer_s * 1000
+    )
+
+
+def model_ref_to(embedded: Embedded) -> common_pb2.ModelRef:
+    """Identity of what made the vectors (contract 1)."""
+    card = embedded.card
+    return common_pb2.ModelRef(
+        name=card.name,
+        version=card.version,
+        space_id=card.space_id,
+        artifact_id=card.artifact.artifact_id,
+        dim=card.dim,
+        decode=embedded.decode,
+    )
+
+
+def model_to(card: ModelCard, *, is_default: bool, loaded: bool) -> models_pb2.Model:
+    """A model of the listing."""
+    height, width = card.preprocess.input_size
+    return models_pb2.Model(
+        name=card.name,
+        version=card.version,
+        space_id=card.space_id,
+        artifact_id=card.artifact.artifact_id,
+        dim=card.dim,
+        input_height=height,
+        input_width=width,
+        precision=card.artifact.precision,
+        source=card.source,
+        pretrained=card.pretrained,
+        license=card.license,
+        parameters=card.parameters,
+        is_default=is_default,
+        loaded=loaded,
+        card_json=card.dumps(),
+    )
+
+
+def collection_to(info: CollectionInfo) -> collections_pb2.Collection:
+    """A collection of the listing."""
+    return collections_pb2.Collection(
+        name=info.name,
+        version=info.version,
+        model=info.spec.model,
+        space_id=info.spec.space_id,
+        dim=info.spec.dim,
+        decode=info.spec.decode,
+        rows=info.rows,
+        errors=info.errors,
+        labelled=info.labelled,
+        labels=[collections_pb2.LabelCount(label=label, rows=rows) for label, rows in info.labels.items()],
+    )
+
+
+def head_ref_to(card: HeadCard) -> heads_pb2.HeadRef:
+    """Which head answered."""
+    return heads_pb2.HeadRef(name=card.name, version=card.version, space_id=card.space_id)
+
+
+def found_to(found: Found) -> search_pb2.SearchResponse:
+    """Hits by query, nearest first."""
+    results = [
+        search_pb2.Hits(
+            hits=[
+                search_pb2.Hit(id=hit.id, score=hit.score, label=hit.label, source=hit.source or "")
+                for hit in hits
+            ]
+        )
+        for hits in found.outcome.hits
+    ]
+    return search_pb2.SearchResponse(
+        results=results,
+        errors=errors_to(found.errors),
+        collection_version=found.outcome.version,
+        space_id=found.space_id,
+        metric=found.outcome.metric,
+        timings=timings_to(found.timings),
+    )
+
+
+def _dtype(kind: common_pb2.FloatType) -> np.dtype[np.floating]:
+    dtype = _DTYPES.get(kind)
+    if dtype is None:
+        raise InvalidArgument(f"float type {kind} is unknown; there are float32 and float16")
+    return dtype

@@ -1,0 +1,118 @@
+"""Prometheus metrics: calls, queues, batch sizes, time by stage, errors by reason."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Implements the stages' ``Observer`` and the interceptor's ``CallObserver``.
+
+    Every metric is in a registry of its own, so that several servers can live in one process.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        shared: dict[str, Any] = {"registry": self.registry}
+        self._calls = Counter("trunkline_calls", "Finished calls", ["method", "code"], **shared)
+        self._call_seconds = Histogram(
+            "trunkline_call_seconds",
+            "Time from a call's arrival to its answer",
+            ["method"],
+            buckets=_SECONDS,
+            **shared,
+        )
+        self._stages = Histogram(
+            "trunkline_stage_seconds",
+            "Time of one decode, of one batch",
+            ["stage"],
+            buckets=_SECONDS,
+            **shared,
+        )
+        self._batches = Histogram(
+            "trunkline_batch_images", "Images in a batch", ["model"], buckets=_SIZES, **shared
+        )
+        self._failed = Counter(
+            "trunkline_image_errors", "Images that could not be used", ["reason"], **shared
+        )
+        self._dropped = Counter(
+            "trunkline_dropped_images", "Images dropped before work was spent on them", ["reason"], **shared
+        )
+        self._ready = Gauge("trunkline_ready", "1 when every bucket is warm and every stage lives", **shared)
+        self._queued = Gauge("trunkline_queued_images", "Images that wait, by stage", ["stage"], **shared)
+        self._admitted = Gauge("trunkline_admitted_images", "Images admitted and not answered", **shared)
+        self._admitted_bytes = Gauge("trunkline_admitted_bytes", "Their bytes", **shared)
+
+    def watch(
+        self, queued: Callable[[], dict[str, int]], images: Callable[[], int], size: Callable[[], int]
+    ) -> None:
+        """Reads the queues' gauges from these functions whenever the page is asked for."""
+        for stage in ("decode", "infer"):
+            self._queued.labels(stage).set_function(functools.partial(_one, queued, stage))
+        self._admitted.set_function(images)
+        self._admitted_bytes.set_function(size)
+
+    def decoded(self, seconds: float) -> None:
+        """See ``Observer``."""
+        self._stages.labels("decode").observe(seconds)
+
+    def batch(self, model: str, size: int, seconds: float) -> None:
+        """See ``Observer``."""
+        self._stages.labels("infer").observe(seconds)
+        self._batches.labels(model).observe(size)
+
+    def dropped(self, reason: str) -> None:
+        """See ``Observer``."""
+        self._dropped.labels(reason).inc()
+
+    def image_failed(self, reason: str) -> None:
+        """See ``Observer``."""
+        self._failed.labels(reason).inc()
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        """See ``CallObserver``."""
+        self._calls.labels(method, code).inc()
+        self._call_seconds.labels(method).observe(seconds)
+
+    def ready(self, is_ready: bool) -> None:
+        """Says whether the server is healthy."""
+        self._ready.set(1 if is_ready else 0)
+
+    def serve(self, host: str, port: int) -> MetricsPage:
+        """Serves ``/metrics`` on its own thread; port 0 takes a free one.
+
+        Raises:
+            OSError: The address can't be listened on.
+        """
+        return MetricsPage(*start_http_server(port, host, registry=self.registry))
+
+
+def _one(queued: Callable[[], dict[str, int]], stage: str) -> float:
+    return queued()[stage]
+
+
+class MetricsPage:
+    """The HTTP server of the metrics."""
+
+    def __init__(self, server: Any, thread: Any) -> None:
+        self._server = server
+        self._thread = thread
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._server.server_port
+        return port
+
+    def close(self) -> None:
+        """Stops it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,1 @@
+"""Servicers: convert, call the workspace, convert."""

@@ -1,0 +1,32 @@
+"""trunkline.v1.Embedding."""
+
+from __future__ import annotations
+
+import grpc
+from trunkline_protos.v1 import embedding_pb2, embedding_pb2_grpc
+
+from trunkline_service.server import converters
+from trunkline_service.server.servicers.calls import caller_of
+from trunkline_service.workspace import Workspace
+
+
+class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
+    """Images in, vectors out."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def Embed(  # noqa: N802 - gRPC's name
+        self, request: embedding_pb2.EmbedRequest, context: grpc.ServicerContext
+    ) -> embedding_pb2.EmbedResponse:
+        """See embedding.proto."""
+        images = converters.images_from(request.images, self._workspace.settings.max_images_per_request)
+        embedded = self._workspace.embed(
+            images, request.model, caller_of(context, request.lane), request.expect_space_id
+        )
+        return embedding_pb2.EmbedResponse(
+            embeddings=converters.matrix_to(embedded.vectors, request.type),
+            errors=converters.errors_to(embedded.errors),
+            model=converters.model_ref_to(embedded),
+            timings=converters.timings_to(embedded.timings),
+        )

@@ -1,0 +1,36 @@
+"""All services of Trunkline, registered in one place."""
+
+from __future__ import annotations
+
+import grpc
+from trunkline_protos.v1 import (
+    collections_pb2_grpc,
+    embedding_pb2_grpc,
+    heads_pb2_grpc,
+    models_pb2_grpc,
+    search_pb2_grpc,
+)
+
+from trunkline_service.server.servicers.collections import CollectionsServicer
+from trunkline_service.server.servicers.embedding import EmbeddingServicer
+from trunkline_service.server.servicers.heads import HeadsServicer
+from trunkline_service.server.servicers.models import ModelsServicer
+from trunkline_service.server.servicers.search import SearchServicer
+from trunkline_service.workspace import Workspace
+
+NAMES = (
+    "trunkline.v1.Embedding",
+    "trunkline.v1.Models",
+    "trunkline.v1.Collections",
+    "trunkline.v1.Heads",
+    "trunkline.v1.Search",
+)
+
+
+def register(server: grpc.Server, workspace: Workspace) -> None:
+    """Adds every servicer to a server, or to anything that takes handlers as one does."""
+    embedding_pb2_grpc.add_EmbeddingServicer_to_server(EmbeddingServicer(workspace), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(workspace), server)
+    collections_pb2_grpc.add_CollectionsServicer_to_server(CollectionsServicer(workspace), server)
+    heads_pb2_grpc.add_HeadsServicer_to_server(HeadsServicer(workspace), server)
+    search_pb2_grpc.add_SearchServicer_to_server(SearchServicer(workspace), server)

@@ -1,0 +1,180 @@
+"""Frozen settings; the only reader of the environment and of ``trunkline.toml``.
+
+A value is looked up in this order: a flag, the environment (``TRUNKLINE_<FIELD>``), the file
+``trunkline.toml`` in the working directory (or where ``TRUNKLINE_CONFIG`` points), the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from trunkline_service.errors import SettingsError
+
+DecodeMode = Literal["exact", "fast"]
+MIB = 1024 * 1024
+_MAY_BE_ZERO = frozenset({"threads", "drain_s"})
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one image may cost, checked by its header before anything is decoded.
+
+    Attributes:
+        max_bytes: The largest encoded image, in bytes.
+        max_pixels: The largest decoded image, width x height.
+    """
+
+    max_bytes: int = 32 * MIB
+    max_pixels: int = 64_000_000
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """Bounds of the work that may wait or run at once (contract 5).
+
+    Attributes:
+        max_images: Images admitted and not yet answered.
+        max_bytes: Their encoded bytes, or their pixels' bytes, together.
+        max_batch: The most images in one run of the model.
+    """
+
+    max_images: int = 1024
+    max_bytes: int = 256 * MIB
+    max_batch: int = 16
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes that models run with: powers of two up to ``max_batch``, and that itself."""
+        powers = [1 << power for power in range(self.max_batch.bit_length()) if 1 << power < self.max_batch]
+        return (*powers, self.max_batch)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a workspace or a server can be told.
+
+    Attributes:
+        models: Folder of the model repository.
+        data: URI or folder of collections and heads.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        decode: ``exact`` (the pixels Pillow would give) or ``fast`` (libjpeg's scaled decoding).
+        default_model: What an empty model name stands for.
+        threads: Threads of the decode pool and of ONNX Runtime; 0 for one a core.
+        listen: ``host:port`` of the gRPC server; port 0 takes a free one.
+        metrics_listen: ``host:port`` of the Prometheus page, or empty for none.
+        max_message_bytes: The largest gRPC message.
+        max_images_per_request: The most images in one request.
+        drain_s: Seconds that queued work may take after SIGTERM.
+    """
+
+    models: str = "models"
+    data: str = "data"
+    device: str = "auto"
+    decode: DecodeMode = "exact"
+    default_model: str = "trunkline-small"
+    threads: int = 0
+    listen: str = "127.0.0.1:50051"
+    metrics_listen: str = ""
+    max_message_bytes: int = 64 * MIB
+    max_images_per_request: int = 1024
+    drain_s: float = 30.0
+    image: ImageLimits = field(default_factory=ImageLimits)
+    queue: QueueLimits = field(default_factory=QueueLimits)
+
+    @property
+    def worker_threads(self) -> int:
+        """Threads for decoding and for inference: ``threads``, or one a core."""
+        return self.threads or os.cpu_count() or 1
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """The settings that flags, environment and file give together.
+
+    Args:
+        flags: Values by field name; ``None`` values are left out. Nested limits are named
+            ``image_max_bytes``, ``queue_max_batch`` and so on, in every source alike.
+        environ: Instead of the process's environment.
+        cwd: Instead of the working directory.
+
+    Raises:
+        SettingsError: An unknown name, or a value of the wrong type, naming where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    values = _from_file(environ, cwd or Path.cwd())
+    values |= _from_environment(environ)
+    values |= {name: (value, "flag") for name, value in (flags or {}).items() if value is not None}
+    return _build({name: _convert(name, value, where) for name, (value, where) in values.items()})
+
+
+def _slots() -> dict[str, Any]:
+    """Every settable name with its default, limits flattened as ``image_*`` and ``queue_*``."""
+    defaults = Settings()
+    flat: dict[str, Any] = {}
+    for entry in fields(Settings):
+        value = getattr(defaults, entry.name)
+        if isinstance(value, (ImageLimits, QueueLimits)):
+            flat |= {f"{entry.name}_{inner.name}": getattr(value, inner.name) for inner in fields(value)}
+        else:
+            flat[entry.name] = value
+    return flat
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    names = {f"TRUNKLINE_{name.upper()}": name for name in _slots()}
+    return {names[key]: (value, f"environment {key}") for key, value in environ.items() if key in names}
+
+
+def _from_file(environ: Mapping[str, str], cwd: Path) -> dict[str, tuple[Any, str]]:
+    named = environ.get("TRUNKLINE_CONFIG")
+    path = Path(named) if named else cwd / "trunkline.toml"
+    if not path.is_file():
+        if named:
+            raise SettingsError(f"TRUNKLINE_CONFIG names {named!r}, which is not a file")
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path.name} is not valid TOML: {exc}") from exc
+    flat: dict[str, tuple[Any, str]] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}_{inner}": (item, path.name) for inner, item in value.items()}
+        else:
+            flat[key] = (value, path.name)
+    return flat
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    slots = _slots()
+    if name not in slots:
+        raise SettingsError(f"{where}: unknown setting {name!r}; the settings are {', '.join(sorted(slots))}")
+    wanted = type(slots[name])
+    if name == "decode" and value not in get_args(DecodeMode):
+        raise SettingsError(f"{where}: decode is {value!r}; it can be 'exact' or 'fast'")
+    try:
+        converted = wanted(value)
+    except (TypeError, ValueError) as exc:
+        raise SettingsError(f"{where}: {name} is {value!r}, which is no {wanted.__name__}") from exc
+    least = 0 if name in _MAY_BE_ZERO else 1
+    if wanted in (int, float) and converted < least:
+        raise SettingsError(f"{where}: {name} is {value!r}; it must be at least {least}")
+    return converted
+
+
+def _build(values: dict[str, Any]) -> Settings:
+    def part(prefix: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)
+        }
+
+    return Settings(image=ImageLimits(**part("image_")), queue=QueueLimits(**part("queue_")), **values)

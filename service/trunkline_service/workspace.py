@@ -1,0 +1,390 @@
+"""The workspace: models and data opened together.
+
+The one facade that servicers, jobs, CLI and notebooks use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trunkline_service.batching.engine import Caller, Embedded, Engine
+from trunkline_service.batching.local import LocalEngine
+from trunkline_service.batching.observer import Observer
+from trunkline_service.batching.request import Timings
+from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.info import CollectionInfo
+from trunkline_service.collections.rows import Row
+from trunkline_service.collections.spec import CollectionSpec
+from trunkline_service.collections.store import CollectionStore
+from trunkline_service.errors import ImageError, InvalidArgument, SpaceMismatch, TrunklineError
+from trunkline_service.heads.card import HeadCard
+from trunkline_service.heads.data import TrainingSet
+from trunkline_service.heads.fit import fit
+from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.images.inputs import ImageInput, PixelTensor
+from trunkline_service.index.outcome import SearchOutcome
+from trunkline_service.index.searcher import Searcher
+from trunkline_service.models.card import ModelCard
+from trunkline_service.models.registry import LiveModels
+from trunkline_service.models.repository import ModelFolder, ModelRepository
+from trunkline_service.models.session import Device, ModelSession, parse_device
+from trunkline_service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """An image to be stored.
+
+    Attributes:
+        image: The image.
+        id: Of its row; empty for a hash of the content.
+        label: Or None for unlabelled.
+        source: Where it came from; kept as it is given, never opened.
+    """
+
+    image: ImageInput
+    id: str = ""
+    label: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What ``Workspace.add`` did.
+
+    Attributes:
+        ids: Of every row, in the order of the request; error rows too.
+        embedded: Vectors, errors and timings.
+        version: The collection's version after the write.
+    """
+
+    ids: tuple[str, ...]
+    embedded: Embedded
+    version: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a head says.
+
+    Attributes:
+        probabilities: float32 [N, classes]; NaN where an image failed.
+        head: The head's card, classes in the order of the columns.
+        embedded: The vectors behind it, or None where the caller brought vectors.
+    """
+
+    probabilities: NDArray[np.float32]
+    head: HeadCard
+    embedded: Embedded | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What ``Workspace.search`` found.
+
+    Attributes:
+        outcome: Hits by query, and the version that was searched.
+        errors: Query images that could not be used, by position; they have no hits.
+        space_id: The collection's space.
+        timings: Of embedding the query images.
+    """
+
+    outcome: SearchOutcome
+    errors: Mapping[int, TrunklineError]
+    space_id: str
+    timings: Timings
+
+
+class Workspace:
+    """Models, collections and heads of one place.
+
+    Args:
+        settings: Where they are, and how to run.
+        observer: Told what the stages measure.
+        engine: Instead of one in this process.
+    """
+
+    def __init__(
+        self, settings: Settings, observer: Observer | None = None, engine: Engine | None = None
+    ) -> None:
+        self.settings = settings
+        self.device: Device = parse_device(settings.device)
+        self.repository = ModelRepository(Path(settings.models))
+        self.models = LiveModels(self.repository, self._open_session, settings.default_model)
+        self.engine: Engine = engine or LocalEngine(self.models, settings, observer)
+        self.collections = CollectionStore(settings.data)
+        self.heads = HeadRegistry(settings.data)
+        self._searcher = Searcher(threads=settings.worker_threads)
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finishes what was admitted and lets everything go."""
+        self.engine.close(self.settings.drain_s)
+
+    def warm(self) -> list[ModelCard]:
+        """Loads the newest version of every model of the repository, and the default; returns their cards.
+
+        Raises:
+            ModelFileError, ModelNotFound: A model can't be loaded.
+        """
+        cards, problems = self.repository.cards()
+        for problem in problems:
+            _log.warning("%s", problem)
+        names = {card.name for card in cards} | {self.settings.default_model}
+        return [self.models.get(name).card for name in sorted(names)]
+
+    # Embedding -----------------------------------------------------------------------------------------
+
+    def embed(
+        self,
+        images: Sequence[ImageInput],
+        model: str = "",
+        caller: Caller | None = None,
+        expect_space: str = "",
+    ) -> Embedded:
+        """Embeds images, in order; a bad one fails alone.
+
+        Raises:
+            SpaceMismatch: The model's space is not the expected one.
+            TrunklineError: See ``Engine.embed``.
+        """
+        if expect_space:
+            self._check_space(model, expect_space, "the caller expects")
+        return self.engine.embed(model, images, caller or Caller())
+
+    def add(
+        self, collection: str, rows: Sequence[NewRow], model: str = "", caller: Caller | None = None
+    ) -> Added:
+        """Embeds images and stores them by id; when it returns they are searchable.
+
+        A bad image becomes an error row with its reason.
+
+        Raises:
+            SpaceMismatch, DecodeModeMismatch: The collection holds other vectors than this model makes.
+            TrunklineError: See ``Engine.embed``.
+        """
+        target = self.open_for(collection, model)
+        embedded = self.engine.embed(
+            model or target.spec.model, [row.image for row in rows], caller or Caller()
+        )
+        hashes = [content_hash(row.image) for row in rows]
+        ids = tuple(row.id or hashed[:32] for row, hashed in zip(rows, hashes, strict=True))
+        stored = [
+            _row(row, ids[index], hashes[index], embedded, index)
+            for index, row in enumerate(rows)
+            # What failed for a reason that passes (a deadline, a defect of ours) is no fact about the image.
+            if isinstance(embedded.errors.get(index), ImageError | None)
+        ]
+        version = target.upsert(stored, space_id=embedded.card.space_id, decode=embedded.decode)
+        return Added(ids, embedded, version)
+
+    def open_for(self, name: str, model: str = "") -> Collection:
+        """The collection, made in the space of ``model`` if it does not exist.
+
+        An empty model means the one that made the collection, or for a new one the default.
+
+        Raises:
+            SpaceMismatch: It exists, in another space.
+        """
+        existing = name in self.collections.names()
+        if existing and not model:
+            return self.collections.open(name)
+        card = self.models.get(model).card
+        spec = CollectionSpec(
+            space_id=card.space_id,
+            dim=card.dim,
+            model=card.reference,
+            artifact_id=card.artifact.artifact_id,
+            decode=self.settings.decode,
+            pretrained=card.pretrained,
+        )
+        collection = self.collections.open_or_create(name, spec)
+        if collection.spec.space_id != card.space_id:
+            raise SpaceMismatch(
+                f"collection {name!r} holds vectors of space {collection.spec.space_id} "
+                f"({collection.spec.model}); model {card.reference} makes space {card.space_id}: "
+                "use that model, or another collection"
+            )
+        return collection
+
+    def list_collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        return [self.collections.open(name).info() for name in self.collections.names()]
+
+    # Heads ---------------------------------------------------------------------------------------------
+
+    def fit_head(self, collection: str, name: str, kind: str = "logistic", folds: int = 5) -> HeadCard:
+        """Fits a head on a collection's labels and saves it as the next version of ``name``.
+
+        Raises:
+            CollectionNotFound, NotEnoughData, InvalidArgument: What is missing, and what to do.
+            StorageError: It could not be saved; earlier versions are as they were.
+        """
+        source = self.collections.open(collection)
+        matrix = source.matrix(where="label IS NOT NULL")
+        data = TrainingSet(
+            embeddings=matrix.embeddings,
+            labels=matrix.labels,
+            space_id=source.spec.space_id,
+            collection=collection,
+            collection_version=matrix.version,
+            model=source.spec.model,
+        )
+        return self.heads.save(fit(kind, data, folds=folds), name)
+
+    def predict(
+        self, head: str, images: Sequence[ImageInput], model: str = "", caller: Caller | None = None
+    ) -> Predicted:
+        """Embeds images with the backbone of the head's space and applies the head.
+
+        Raises:
+            HeadNotFound, SpaceMismatch: No such head, or a model of another space.
+            TrunklineError: See ``Engine.embed``.
+        """
+        loaded = self.heads.load(head)
+        chosen = model or loaded.card.model
+        self._check_space(
+            chosen, loaded.card.space_id, f"head {loaded.card.name}@{loaded.card.version} takes"
+        )
+        embedded = self.engine.embed(chosen, images, caller or Caller())
+        probabilities = loaded.probabilities(embedded.vectors, embedded.card.space_id)
+        return Predicted(probabilities, loaded.card, embedded)
+
+    def predict_vectors(self, head: str, vectors: NDArray[np.float32], space_id: str) -> Predicted:
+        """Applies a head to vectors that the caller has.
+
+        Raises:
+            HeadNotFound: No such head.
+            SpaceMismatch: The vectors lie in another space than the head's.
+        """
+        loaded = self.heads.load(head)
+        return Predicted(loaded.probabilities(vectors, space_id), loaded.card, None)
+
+    # Search --------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        collection: str,
+        images: Sequence[ImageInput],
+        k: int = 10,
+        where: str | None = None,
+        caller: Caller | None = None,
+    ) -> Found:
+        """The k nearest rows of each image, embedded with the collection's own model.
+
+        Raises:
+            CollectionNotFound, InvalidArgument: See ``Searcher.search``.
+            TrunklineError: See ``Engine.embed``.
+        """
+        target = self.collections.open(collection)
+        self._check_space(target.spec.model, target.spec.space_id, f"collection {collection!r} holds")
+        embedded = self.engine.embed(target.spec.model, images, caller or Caller())
+        usable = [index for index in range(len(images)) if index not in embedded.errors]
+        outcome = self._searcher.search(target, embedded.vectors[usable], k, where)
+        hits = dict(zip(usable, outcome.hits, strict=True))
+        spread = [hits.get(index, []) for index in range(len(images))]
+        outcome = dataclasses.replace(outcome, hits=spread)
+        return Found(outcome, embedded.errors, target.spec.space_id, embedded.timings)
+
+    def search_vectors(
+        self,
+        collection: str,
+        vectors: NDArray[np.float32],
+        space_id: str,
+        k: int = 10,
+        where: str | None = None,
+    ) -> Found:
+        """The k nearest rows of each vector, [Q, dim] float32.
+
+        Raises:
+            SpaceMismatch: The vectors lie in another space than the collection's.
+        """
+        target = self.collections.open(collection)
+        if space_id != target.spec.space_id:
+            raise SpaceMismatch(
+                f"the query vectors are of space {space_id or '(not stated)'}; collection {collection!r} "
+                f"holds space {target.spec.space_id} ({target.spec.model}): embed the queries with that model"
+            )
+        return Found(self._searcher.search(target, vectors, k, where), {}, target.spec.space_id, Timings())
+
+    def search_ids(self, collection: str, ids: Sequence[str], k: int = 10, where: str | None = None) -> Found:
+        """The k nearest other rows of each row.
+
+        Raises:
+            RowNotFound: An id that the collection does not hold.
+            InvalidArgument: A row without an embedding.
+        """
+        target = self.collections.open(collection)
+        rows = target.get(ids)
+        vectors = [row.embedding for row in rows if row.embedding is not None]
+        if len(vectors) != len(rows):
+            failed = next(row for row in rows if row.embedding is None)
+            raise InvalidArgument(f"row {failed.id!r} has no embedding ({failed.error}); it can't be a query")
+        queries = np.stack(vectors) if vectors else np.empty((0, target.spec.dim), np.float32)
+        outcome = self._searcher.search(target, queries, k, where, exclude_ids=list(ids))
+        return Found(outcome, {}, target.spec.space_id, Timings())
+
+    # Shared --------------------------------------------------------------------------------------------
+
+    def _check_space(self, model: str, wanted: str, who: str) -> None:
+        card = self.repository.resolve(model or self.settings.default_model).card
+        if card.space_id != wanted:
+            raise SpaceMismatch(
+                f"model {card.reference} makes vectors of space {card.space_id}; {who} space {wanted}: "
+                "name the model of that space"
+            )
+
+    def _open_session(self, folder: ModelFolder) -> ModelSession:
+        if not folder.card.pretrained:
+            _log.warning(
+                "model %s has random weights (exported with --no-pretrained); its vectors mean nothing",
+                folder.card.reference,
+            )
+        session = ModelSession(folder, self.device, self.settings.worker_threads)
+        session.warm(self.settings.queue.buckets)
+        _log.info("model %s is warm on %s", folder.card.reference, self.device)
+        return session
+
+
+def content_hash(image: ImageInput) -> str:
+    """SHA-256 of an image's content, hexadecimal: of the file's bytes, or of the pixels and their shape."""
+    digest = hashlib.sha256()
+    if isinstance(image, PixelTensor):
+        digest.update(f"{image.dtype}{list(image.shape)}".encode())
+    digest.update(image.data)
+    return digest.hexdigest()
+
+
+def _row(new: NewRow, row_id: str, hashed: str, embedded: Embedded, index: int) -> Row:
+    error = embedded.errors.get(index)
+    return Row(
+        id=row_id,
+        embedding=None if error else embedded.vectors[index],
+        label=new.label,
+        source=new.source,
+        content_hash=hashed,
+        etag=None,
+        size=len(new.image.data),
+        mtime=None,
+        decode=embedded.decode,
+        status="error" if error else "ok",
+        error=f"{error.reason}: {error.message}" if error else None,
+    )

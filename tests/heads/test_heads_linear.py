@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
+from trunkline_service.heads.linear import Standardiser, fold_affine, softmax
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dim=st.integers(1, 40),
+    classes=st.integers(2, 7),
+    offset=st.floats(-3, 3),
+    spread=st.floats(0.1, 5),
+    temperature=st.floats(0.3, 5),
+)
+def test_folding_changes_no_probability(
+    seed: int, dim: int, classes: int, offset: float, spread: float, temperature: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    rows = (generator.normal(size=(20, dim)) * spread + offset).astype(np.float32)
+    coefficients = generator.normal(size=(classes, dim)) / np.sqrt(dim)
+    intercepts = generator.normal(size=classes)
+    standardiser = Standardiser.of(rows)
+    unfolded = softmax((standardiser(rows) @ coefficients.T + intercepts) / temperature)
+    weights, bias = fold_affine(coefficients, intercepts, standardiser, temperature)
+    assert weights.dtype == bias.dtype == np.float32
+    np.testing.assert_allclose(softmax(rows @ weights.T + bias), unfolded, atol=1e-5)
+
+
+def test_standardising_gives_mean_0_and_variance_1() -> None:
+    rows = np.random.default_rng(0).normal(5, 3, size=(100, 4)).astype(np.float32)
+    out = Standardiser.of(rows)(rows)
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(out.std(axis=0), 1, atol=1e-12)
+
+
+def test_constant_and_nearly_constant_features_stay_small() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    rows[:, 0] = 0.1
+    rows[:, 1] = 1000.0
+    rows[::2, 1] = np.nextafter(np.float32(1000), np.float32(2000))
+    out = Standardiser.of(rows)(rows)
+    assert np.abs(out[:, :2]).max() < 1e-3
+    assert out[:, 2].std() == pytest.approx(1)
+
+
+def test_softmax_by_hand_and_far_from_zero() -> None:
+    by_hand = softmax(np.array([[0.0, np.log(3.0)], [1e4, 1e4]]))
+    np.testing.assert_allclose(by_hand, [[0.25, 0.75], [0.5, 0.5]])
+
+
+def drawn(sharpness: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and classes drawn with probabilities softmax(sharpness * logits)."""
+    generator = np.random.default_rng(3)
+    logits = generator.normal(size=(n, 4))
+    cumulated = softmax(sharpness * logits).cumsum(axis=1)
+    return logits, (generator.random((n, 1)) > cumulated).sum(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 4.0])
+def test_the_temperature_is_found_again(temperature: float) -> None:
+    logits, codes = drawn(1 / temperature)
+    assert fit_temperature(logits, codes) == pytest.approx(temperature, rel=0.1)
+
+
+def test_the_temperature_is_the_best_on_a_fine_grid() -> None:
+    logits, codes = drawn(0.6, n=300)
+    eps = 1 / (len(codes) + 2)
+    target = np.full(logits.shape, eps / 3)
+    target[np.arange(len(codes)), codes] = 1 - eps
+
+    def loss(temperature: float) -> float:
+        return float(-(target * np.log(softmax(logits / temperature))).sum())
+
+    found = fit_temperature(logits, codes)
+    assert all(loss(found) <= loss(found * factor) for factor in (0.5, 0.9, 0.999, 1.001, 1.1, 2.0))
+
+
+def test_few_separable_rows_do_not_become_certain() -> None:
+    logits = np.array([[9.0, -9.0], [9.0, -9.0], [-9.0, 9.0], [-9.0, 9.0]])
+    codes = np.array([0, 0, 1, 1])
+    confidence = softmax(logits / fit_temperature(logits, codes)).max(axis=1)
+    # Laplace: 4 right of 4 gives (4 + 1) / (4 + 2).
+    np.testing.assert_allclose(confidence, 5 / 6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("logits", [np.zeros((6, 3)), np.tile([-5.0, 0.0, 5.0], (6, 1))])
+def test_logits_without_signal_end_in_even_probabilities(logits: np.ndarray) -> None:
+    codes = np.array([0, 1, 2, 0, 1, 2])
+    probabilities = softmax(logits / fit_temperature(logits, codes))
+    np.testing.assert_allclose(probabilities, 1 / 3, atol=5e-3)
+
+
+def test_no_row_takes_part_in_its_own_temperature() -> None:
+    logits, codes = drawn(1.0, n=40)
+    assigned = np.arange(40) % 4
+    before = cross_fitted(logits, codes, assigned)
+    held_out = assigned == 2
+    changed = codes.copy()
+    changed[held_out] = (codes[held_out] + 1) % 4
+    after = cross_fitted(logits, changed, assigned)
+    np.testing.assert_array_equal(before[held_out], after[held_out])
+    assert (before[~held_out] != after[~held_out]).any()
