@@ -71,7 +71,9 @@ def write_onnx(backbone: Backbone, path: Path) -> int:
     dim = _dim(module, example, backbone.source)
     held = sum(tensor.nbytes for tensor in module.state_dict().values())
     if held > _MOST_BYTES:
-        raise ExportError(f"{backbone.source} has {held:,} bytes of weights; one ONNX file holds 2 GiB at most")
+        raise ExportError(
+            f"{backbone.source} has {held:,} bytes of weights; one ONNX file holds 2 GiB at most"
+        )
     model = _trace(module, example, backbone.source)
     settle(model, (height, width, 3))
     _tidy(model)
@@ -109,8 +111,14 @@ def _dim(module: torch.nn.Module, example: torch.Tensor, source: str) -> int:
     with torch.no_grad():
         result = module(example)
     if not isinstance(result, torch.Tensor) or result.dim() != 2 or result.dtype != torch.float32:
-        got = f"{result.dtype} {list(result.shape)}" if isinstance(result, torch.Tensor) else type(result).__name__
-        raise ExportError(f"{source} gives {got} for a batch of {_EXAMPLES}; an embedding is float32 [N, dim]")
+        got = (
+            f"{result.dtype} {list(result.shape)}"
+            if isinstance(result, torch.Tensor)
+            else type(result).__name__
+        )
+        raise ExportError(
+            f"{source} gives {got} for a batch of {_EXAMPLES}; an embedding is float32 [N, dim]"
+        )
     return int(result.shape[1])
 
 

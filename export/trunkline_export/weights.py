@@ -71,7 +71,7 @@ def downloading(what: str) -> Iterator[None]:
     socket.setdefaulttimeout(_STALLED_AFTER_S)
     try:
         yield
-    except Exception as exc:  # noqa: BLE001 - HTTP clients and hubs share no base class
+    except Exception as exc:  # HTTP clients and hubs share no base class
         raise WeightsError(
             f"the weights of {what} could not be downloaded ({_first_line(exc)}); give --weights FILE with "
             "a .safetensors or .pth file that you have, or --no-pretrained for random weights"
@@ -97,7 +97,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             found = _read_pytorch(path)
         case other:
             raise WeightsError(
-                f"--weights {path.name}: files ending in {other!r} can't be read; give .safetensors, .pth or .pt"
+                f"--weights {path.name}: files ending in {other!r} can't be read; "
+                "give .safetensors, .pth or .pt"
             )
     return _plain(found, path.name)
 
@@ -132,13 +133,18 @@ def load_into(
         _some("missing", [n for n in wanted if n not in offered and not n.endswith("num_batches_tracked")]),
         _some("not part of it", [n for n in offered if n not in wanted]),
         _some("of another shape", [_shapes(n, offered[n], wanted[n]) for n in _differing(offered, wanted)]),
-        _some("not floating-point", [n for n in offered if n in wanted and _is_other_kind(offered[n], wanted[n])]),
+        _some(
+            "not floating-point",
+            [n for n in offered if n in wanted and _is_other_kind(offered[n], wanted[n])],
+        ),
         _some("not finite", [n for n in offered if n in wanted and not torch.isfinite(offered[n]).all()]),
     ]
     if any(problems):
         raise WeightsError(
             f"{file} does not hold the weights of {architecture} ({len(wanted)} tensors, among them "
-            f"{', '.join(list(wanted)[:2])}): " + "; ".join(filter(None, problems)) + ". Is it another network's file?"
+            f"{', '.join(list(wanted)[:2])}): "
+            + "; ".join(filter(None, problems))
+            + ". Is it another network's file?"
         )
     module.load_state_dict({**wanted, **{n: t.to(wanted[n].dtype) for n, t in offered.items()}})
 
@@ -150,7 +156,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as exc:
-        raise WeightsError(f"--weights {path.name} is no readable safetensors file: {_first_line(exc)}") from exc
+        raise WeightsError(
+            f"--weights {path.name} is no readable safetensors file: {_first_line(exc)}"
+        ) from exc
 
 
 def _read_pytorch(path: Path) -> object:

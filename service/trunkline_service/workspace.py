@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Workspace:
         self.models = LiveModels(self.repository, self._open_session, settings.default_model)
         self.engine: Engine = engine or LocalEngine(self.models, settings, observer)
         self.collections = CollectionStore(settings.data)
-        self.heads = HeadRegistry(settings.data)
+        self.heads = HeadRegistry(settings.data, trunkline_version=importlib.metadata.version("trunkline"))
         self._searcher = Searcher(threads=settings.worker_threads)
 
     def __enter__(self) -> Workspace:
@@ -216,14 +217,7 @@ class Workspace:
             decode=self.settings.decode,
             pretrained=card.pretrained,
         )
-        collection = self.collections.open_or_create(name, spec)
-        if collection.spec.space_id != card.space_id:
-            raise SpaceMismatch(
-                f"collection {name!r} holds vectors of space {collection.spec.space_id} "
-                f"({collection.spec.model}); model {card.reference} makes space {card.space_id}: "
-                "use that model, or another collection"
-            )
-        return collection
+        return self.collections.open_or_create(name, spec)
 
     def list_collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
@@ -249,6 +243,16 @@ class Workspace:
             model=source.spec.model,
         )
         return self.heads.save(fit(kind, data, folds=folds), name)
+
+    def list_heads(self) -> list[HeadCard]:
+        """The newest version of every head, by name; one that can't be read is logged and left out."""
+        found: list[HeadCard] = []
+        for name in self.heads.names():
+            try:
+                found.append(self.heads.card(name))
+            except TrunklineError as exc:
+                _log.warning("head %s: %s", name, exc)
+        return found
 
     def predict(
         self, head: str, images: Sequence[ImageInput], model: str = "", caller: Caller | None = None

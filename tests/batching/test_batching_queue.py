@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -77,17 +78,23 @@ def test_admission_never_exceeds_its_bounds_and_returns_to_zero(requests):
     admission = Admission(QueueLimits(max_images=32, max_bytes=4000))
     admitted = []
     for images, size in requests:
-        try:
+        with contextlib.suppress(Overloaded):
             admission.admit(images, size)
-        except Overloaded as error:
-            assert error.retry_after_s > 0
-        else:
             admitted.append((images, size))
         assert admission.images <= 32
         assert admission.bytes <= 4000
     for images, size in admitted:
         admission.release(images, size)
     assert (admission.images, admission.bytes) == (0, 0)
+
+
+def test_a_refusal_says_when_to_come_again_and_counts_nothing():
+    admission = Admission(QueueLimits(max_images=4))
+    admission.admit(3, 10)
+    with pytest.raises(Overloaded) as caught:
+        admission.admit(2, 10)
+    assert caught.value.retry_after_s > 0
+    assert (admission.images, admission.bytes) == (3, 10)
 
 
 def test_what_fits_into_no_queue_is_the_callers_fault():

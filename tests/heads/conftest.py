@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import FittedHead, fit_logistic
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import FittedHead

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from trunkline_service.errors import InvalidArgument, NotEnoughData
 from trunkline_service.heads.data import TrainingSet, look_alikes
 

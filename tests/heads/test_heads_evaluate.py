@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.evaluate import (
     Evaluation,

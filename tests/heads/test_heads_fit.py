@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
 from trunkline_service.heads.data import TrainingSet

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.folds import stratified_folds, usable_folds
 

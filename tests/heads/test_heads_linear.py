@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
 from trunkline_service.heads.linear import Standardiser, fold_affine, softmax
 

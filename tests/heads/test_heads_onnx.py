@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trunkline_service.errors import InvalidArgument, ModelFileError, SpaceMismatch
 from trunkline_service.heads import onnx_head
 from trunkline_service.heads.fit import FittedHead

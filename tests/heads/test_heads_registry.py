@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileError, StorageError
 from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import FittedHead, fit_logistic
@@ -105,7 +106,7 @@ def test_few_heads_stay_loaded(tmp_path: Path, fitted: FittedHead) -> None:
 
 
 def test_unknown_names_and_versions(registry: HeadRegistry, fitted: FittedHead) -> None:
-    with pytest.raises(HeadNotFound, match="there are none yet"):
+    with pytest.raises(HeadNotFound, match="heads fit"):
         registry.load("flowers")
     registry.save(fitted, "flowers")
     with pytest.raises(HeadNotFound, match="did you mean 'flowers'"):

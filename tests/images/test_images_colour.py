@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+
 from trunkline_service.errors import UnsupportedImage
 from trunkline_service.images.decode import decode
 

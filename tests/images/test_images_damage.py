@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+
 from trunkline_service.errors import CorruptImage, ImageError, ImageTooLarge, TruncatedImage, UnsupportedImage
 from trunkline_service.images.decode import decode
 from trunkline_service.images.faults import translated

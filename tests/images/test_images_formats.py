@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trunkline_service.errors import EmptyImage, ImageError, UnsupportedImage
 from trunkline_service.images.formats import Format, sniff
 

@@ -11,6 +11,7 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+
 from trunkline_service.errors import TruncatedImage, UnsupportedImage
 from trunkline_service.images import jpeg
 from trunkline_service.images.decode import decode

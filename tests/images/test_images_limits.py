@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 from PIL import Image, PngImagePlugin
+
 from trunkline_service.errors import ImageTooLarge, UnsupportedImage
 from trunkline_service.images.decode import decode
 from trunkline_service.settings import ImageLimits

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+
 from trunkline_service.errors import ImageError, ImageTooLarge, InvalidTensor
 from trunkline_service.images.prepare import prepare_encoded, prepare_tensor
 from trunkline_service.images.preprocess import Preprocess

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trunkline_service.errors import ModelFileError
 from trunkline_service.images.conventions import CONVENTIONS
 from trunkline_service.images.preprocess import MAX_SIDE, Preprocess

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.images.transform import resize_and_crop
 

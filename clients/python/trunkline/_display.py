@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import import_module
 from types import ModuleType
 
 from trunkline.exceptions import MissingExtra
@@ -49,7 +50,6 @@ def pandas() -> ModuleType:
         MissingExtra: It is not installed.
     """
     try:
-        import pandas as module
+        return import_module("pandas")
     except ImportError as exc:
         raise MissingExtra("to_pandas() needs pandas: pip install pandas") from exc
-    return module

@@ -19,7 +19,7 @@ class Stop:
         self._calls: set[Any] = set()
 
     def check(self) -> None:
-        """Does nothing until `stop` was called.
+        """Does nothing until `cancel` was called.
 
         Raises:
             Cancelled: It was.
@@ -29,11 +29,11 @@ class Stop:
 
     @contextmanager
     def watching(self, call: Any) -> Iterator[Any]:
-        """Cancels the call if `stop` is called meanwhile, or if the caller leaves early."""
+        """Cancels the call if `cancel` is called meanwhile, or if the caller leaves early."""
         with self._lock:
             self._calls.add(call)
         try:
-            # `stop` may have come between the call and its registration.
+            # `cancel` may have come between the call and its registration.
             self.check()
             yield call
         finally:
@@ -42,7 +42,7 @@ class Stop:
             # No effect on a call that has ended.
             call.cancel()
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Ends everything."""
         self.event.set()
         with self._lock:

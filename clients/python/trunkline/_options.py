@@ -116,7 +116,9 @@ def check_target(target: str, channels: int) -> None:
         ValueError: No port, an http address, or fewer than one channel.
     """
     if target.startswith(("http://", "https://")):
-        raise ValueError(f"the address is {target!r}; leave the scheme out: 'host:port', and tls=True for TLS")
+        raise ValueError(
+            f"the address is {target!r}; leave the scheme out: 'host:port', and tls=True for TLS"
+        )
     if ":" not in target:
         raise ValueError(f"the address is {target!r}; it needs a port, e.g. '{target or 'localhost'}:50051'")
     if channels < 1:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import grpc
 from numpy.typing import ArrayLike
 
-from trunkline._flight import Stop
 from trunkline._options import MIB, TLS, Channel, Options, Rim, channel_arguments, check_target, credentials
-from trunkline._wire import catalog, status
+from trunkline._sync import Calls
+from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
-from trunkline._wire.catalog import Question
-from trunkline._wire.chunks import EMPTY, Chunk, Columns, Feed, Limits, columns
+from trunkline._wire.chunks import columns
 from trunkline._wire.embed import EmbedJob, FloatName
 from trunkline._wire.items import ImageInput, as_iterable
-from trunkline._wire.job import Job, Lane, R
-from trunkline._wire.methods import ALL, Method
+from trunkline._wire.job import Lane
 from trunkline._wire.predict import PredictJob
 from trunkline._wire.queries import queries
-from trunkline._wire.retry import READY, Attempts, RetryPolicy
+from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
-from trunkline.exceptions import Cancelled, TrunklineError
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
 from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
-
-T = TypeVar("T")
 
 
 class Client:
@@ -82,10 +74,12 @@ class Client:
         options = Options(timeout, in_flight, chunk_bytes, chunk_images, retries)
         secret, arguments = credentials(tls), channel_arguments(tls)
         opened: list[Channel] = [
-            grpc.secure_channel(target, secret, arguments) if secret else grpc.insecure_channel(target, arguments)
+            grpc.secure_channel(target, secret, arguments)
+            if secret
+            else grpc.insecure_channel(target, arguments)
             for _ in range(channels)
         ]
-        self._begin(opened, target, options, _rim or Rim())
+        self._calls = Calls(opened, target, options, _rim or Rim())
 
     @classmethod
     def _over(
@@ -103,23 +97,8 @@ class Client:
         """A client over channels that are open already, and that it closes."""
         client = cls.__new__(cls)
         options = Options(timeout, max_in_flight, chunk_bytes, chunk_images, retries)
-        client._begin(channels, target, options, rim or Rim())
+        client._calls = Calls(channels, target, options, rim or Rim())
         return client
-
-    def _begin(self, channels: Sequence[Channel], target: str, options: Options, rim: Rim) -> None:
-        self._channels = channels
-        self._target = target
-        self._options = options
-        self._rim = rim
-        self._stubs = [
-            {m.path: c.unary_unary(m.path, m.request.SerializeToString, m.reply.FromString) for m in ALL}
-            for c in channels
-        ]
-        self._turns = itertools.count()
-        # Threads start as they are needed, so that a client of single calls has none.
-        self._pool = ThreadPoolExecutor(options.max_in_flight, thread_name_prefix="trunkline")
-        self._info: ServerInfo | None = None
-        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -130,14 +109,11 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._target!r}{', closed' if self._closed else ''})"
+        return f"{type(self).__name__}({self._calls})"
 
     def close(self) -> None:
         """Ends calls under way and closes the connections; a second time does nothing."""
-        self._closed = True
-        for channel in self._channels:
-            channel.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._calls.close()
 
     def embed(
         self,
@@ -167,7 +143,7 @@ class Client:
             TypeError: ``images`` is neither an image nor iterable.
             TrunklineError: A request failed as a whole; ``items`` says which images it carried.
         """
-        return self._collect(EmbedJob(model, dtype, lane, expect_space), images, timeout)
+        return self._calls.collect(EmbedJob(model, dtype, lane, expect_space), images, timeout)
 
     def embed_iter(
         self,
@@ -184,7 +160,7 @@ class Client:
         For inputs of millions: no more than ``max_in_flight + 1`` requests' images are held, and the
         iterable is read no further than that ahead. ``result.start`` is the index of its first row.
         """
-        return self._parts(EmbedJob(model, dtype, lane, expect_space), as_iterable(images), timeout)
+        return self._calls.parts(EmbedJob(model, dtype, lane, expect_space), as_iterable(images), timeout)
 
     def add(
         self,
@@ -192,9 +168,9 @@ class Client:
         images: ImageInput | Iterable[ImageInput],
         ids: str | Iterable[str] | None = None,
         labels: str | Iterable[str | None] | None = None,
+        *,
         sources: str | Iterable[str] | None = None,
         model: str = "",
-        *,
         lane: Lane = "interactive",
         timeout: float | None = None,
     ) -> AddResult:
@@ -220,7 +196,7 @@ class Client:
             TrunklineError: A request failed as a whole; those before it are stored.
         """
         said = columns(images, ids, labels, sources)
-        return self._collect(AddJob(collection, model, lane), images, timeout, said)
+        return self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
 
     def predict(
         self,
@@ -250,7 +226,7 @@ class Client:
             TrunklineError: A request failed as a whole.
         """
         job = PredictJob(head, model, lane, queries(images, vectors, space_id))
-        return self._collect(job, images, timeout)
+        return self._calls.collect(job, images, timeout)
 
     def search(
         self,
@@ -284,11 +260,11 @@ class Client:
             TrunklineError: A request failed as a whole.
         """
         job = SearchJob(collection, k, where, lane, queries(images, vectors, space_id, ids, takes_ids=True))
-        return self._collect(job, images, timeout)
+        return self._calls.collect(job, images, timeout)
 
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models that the server can embed with."""
-        return self._ask(catalog.models(), timeout)
+        return self._calls.ask(catalog.models(), timeout)
 
     def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """One model, by ``name`` or ``name@version``; the server's default for an empty name.
@@ -296,11 +272,11 @@ class Client:
         Raises:
             NotFound: There is none.
         """
-        return self._ask(catalog.model(name), timeout)
+        return self._calls.ask(catalog.model(name), timeout)
 
     def collections(self, *, timeout: float | None = None) -> list[CollectionInfo]:
         """The server's collections."""
-        return self._ask(catalog.collections(), timeout)
+        return self._calls.ask(catalog.collections(), timeout)
 
     def collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
         """One collection.
@@ -308,16 +284,15 @@ class Client:
         Raises:
             NotFound: There is none.
         """
-        return self._ask(catalog.collection(name), timeout)
+        return self._calls.ask(catalog.collection(name), timeout)
 
     def heads(self, *, timeout: float | None = None) -> list[HeadInfo]:
         """The heads that the server can predict with."""
-        return self._ask(catalog.heads(), timeout)
+        return self._calls.ask(catalog.heads(), timeout)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """The server's version and limits, asked anew."""
-        self._info = self._ask(catalog.server_info(), timeout)
-        return self._info
+        return self._calls.server_info(timeout)
 
     def wait_ready(self, timeout: float = 60.0) -> ServerInfo:
         """Waits until the server answers; returns what it says of itself.
@@ -325,86 +300,4 @@ class Client:
         Raises:
             Unavailable: It did not within ``timeout`` seconds.
         """
-        self._info = self._ask(catalog.server_info(), timeout, READY)
-        return self._info
-
-    def _ask(self, question: Question[T], timeout: float | None, policy: RetryPolicy | None = None) -> T:
-        attempts = self._attempts(timeout, None, policy)
-        return question.read(self._invoke(question.method, question.request, attempts, Stop()))
-
-    def _collect(
-        self, job: Job[R], images: object, timeout: float | None, said: Columns | None = None
-    ) -> R:
-        iterable = () if job.queries is not None else as_iterable(images)
-        parts = list(self._parts(job, iterable, timeout, said))
-        return job.merge(parts or [job.result(EMPTY, self._fly(job, EMPTY, timeout, Stop()))])
-
-    def _parts(
-        self, job: Job[R], images: Iterable[object], timeout: float | None, said: Columns | None = None
-    ) -> Generator[R, None, None]:
-        """The job's results, chunk by chunk, in order, several requests at a time."""
-        stop = Stop()
-        flights: deque[tuple[Chunk, Future[Any]]] = deque()
-        try:
-            for chunk in self._chunks(job, images, said):
-                while flights and (len(flights) >= self._options.max_in_flight or flights[0][1].done()):
-                    yield self._land(job, *flights.popleft())
-                flights.append((chunk, self._pool.submit(self._fly, job, chunk, timeout, stop)))
-            while flights:
-                yield self._land(job, *flights.popleft())
-        finally:
-            stop.stop()
-
-    def _land(self, job: Job[R], chunk: Chunk, flight: Future[Any]) -> R:
-        return job.result(chunk, flight.result())
-
-    def _chunks(self, job: Job[Any], images: Iterable[object], said: Columns | None) -> Iterator[Chunk]:
-        if job.queries is not None:
-            if len(job.queries):
-                yield from job.queries.chunks(self._limits(job))
-            return
-        feed: Feed | None = None
-        for image in images:
-            feed = feed or Feed(self._limits(job), said)
-            if (chunk := feed.push(feed.read(image))) is not None:
-                yield chunk
-        if feed is not None and (chunk := feed.finish()) is not None:
-            yield chunk
-
-    def _limits(self, job: Job[Any]) -> Limits:
-        info = self._info or self.server_info()
-        return job.limits(info, self._options.chunk_bytes, self._options.chunk_images)
-
-    def _fly(self, job: Job[Any], chunk: Chunk, timeout: float | None, stop: Stop) -> Any:
-        """The reply to a chunk; None where there is nothing to ask, or nothing that must be known."""
-        call = job.request(chunk)
-        if call is None:
-            return None
-        try:
-            return self._invoke(*call, self._attempts(timeout, chunk.items), stop)
-        except TrunklineError:
-            if chunk.rows:
-                raise
-            return None
-
-    def _attempts(
-        self, timeout: float | None, items: range | None, policy: RetryPolicy | None = None
-    ) -> Attempts:
-        seconds = self._options.timeout if timeout is None else timeout
-        policy = policy or RetryPolicy(self._options.retries)
-        return Attempts(policy, seconds, self._rim.clock, self._rim.random, items)
-
-    def _invoke(self, method: Method[Any, Any], request: Any, attempts: Attempts, stop: Stop) -> Any:
-        while True:
-            if self._closed:
-                raise RuntimeError("this client is closed")
-            stub = self._stubs[next(self._turns) % len(self._stubs)][method.path]
-            try:
-                with stop.watching(stub.future(request, timeout=attempts.remaining())) as call:
-                    return call.result()
-            except grpc.RpcError as error:
-                pause = attempts.after(status.read(error, self._target), error)
-            except grpc.FutureCancelledError as error:
-                raise Cancelled("the call was ended before its answer came") from error
-            self._rim.wait(stop.event, pause)
-            stop.check()
+        return self._calls.server_info(timeout, READY)

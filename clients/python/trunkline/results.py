@@ -105,7 +105,7 @@ class EmbedResult(ItemResults):
         return self.model.space_id if self.model else ""
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row an item: ``source``, ``embedding`` (an array, or None for a failure), ``error`` (its reason).
+        """One row an item: ``source``, ``embedding`` (an array; None for a failure), ``error`` (its reason).
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -127,7 +127,7 @@ class AddResult(ItemResults):
     """What was stored.
 
     Attributes:
-        ids: The row's id of each item; None for an item that was never sent, because it could not be read here.
+        ids: The row's id of each item; None for one that was never sent, because it could not be read here.
         version: The collection's version after the last write; 0 if nothing was written.
         model: What embedded the images; None if nothing was sent.
     """
@@ -177,7 +177,7 @@ class PredictResult(ItemResults):
         return self.head.space_id if self.head else ""
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row an item: ``source``, ``label``, ``probability`` (of that label), one ``p(class)`` each, ``error``.
+        """One row an item: ``source``, ``label``, its ``probability``, ``p(class)`` for each, ``error``.
 
         Raises:
             MissingExtra: pandas is not installed.

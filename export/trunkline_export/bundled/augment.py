@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageEnhance
+
 from trunkline_export.bundled.photos import Pixels
 
 GRID = 32

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn, optim
+
 from trunkline_export.bundled import checkpoint
 from trunkline_export.bundled.losses import DistilLoss, LossWeights
 from trunkline_export.bundled.student import EMBEDDING_DIM, FEATURES, Student, normalise

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+
 from trunkline_export.bundled.views import ViewSet
 
 SAMPLE = 16_384

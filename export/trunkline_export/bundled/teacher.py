@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
 from trunkline_export.bundled.photos import Pixels
 from trunkline_export.bundled.student import EMBEDDING_DIM, MAP_SIZE, normalise
 

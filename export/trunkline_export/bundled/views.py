@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import nn
+
 from trunkline_export.bundled import student, teacher
 from trunkline_export.bundled.augment import AugmentConfig, Blend, draw_blend, draw_crop, render
 from trunkline_export.bundled.photos import Pixels, list_photos, open_rgb

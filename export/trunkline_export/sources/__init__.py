@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from trunkline_service.errors import UnknownBackbone
-from trunkline_service.models.names import near
+from trunkline_service.names import near
 
 if TYPE_CHECKING:
     from trunkline_export.backbone import Backbone
@@ -32,7 +32,8 @@ def load(source: str, choice: WeightsChoice) -> Backbone:
         help_text = near(prefix, SOURCES) if colon else ""
         raise UnknownBackbone(
             f"{source!r} is no source of a backbone; sources are "
-            f"{' and '.join(f'{known}:NAME' for known in SOURCES)}, e.g. timm:deit_tiny_patch16_224{help_text}"
+            f"{' and '.join(f'{known}:NAME' for known in SOURCES)}, "
+            f"e.g. timm:deit_tiny_patch16_224{help_text}"
         )
     backbone: Backbone = importlib.import_module(SOURCES[prefix]).load(name, choice)
     return backbone

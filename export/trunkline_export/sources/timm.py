@@ -7,7 +7,8 @@ from typing import Any, cast, get_args
 
 import timm
 import torch
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
 from trunkline_export import weights
 from trunkline_export.backbone import Backbone
@@ -15,7 +16,7 @@ from trunkline_export.weights import WeightsChoice
 from trunkline_service.errors import ExportError, UnknownBackbone, WeightsError
 from trunkline_service.images.preprocess import Interpolation, Preprocess
 from trunkline_service.models.identity import OutputSpec
-from trunkline_service.models.names import near
+from trunkline_service.names import near
 
 _HUB_ANSWERS_WITHIN_S = 10.0
 
@@ -23,7 +24,8 @@ _HUB_ANSWERS_WITHIN_S = 10.0
 def load(name: str, choice: WeightsChoice) -> Backbone:
     """Builds ``NAME`` or ``NAME.TAG``; see ``sources.load``."""
     config = _config(name)
-    data = resolve_data_config(pretrained_cfg=config.to_dict())
+    resolve: Any = resolve_data_config  # has no types
+    data = resolve(pretrained_cfg=config.to_dict())
     return Backbone(
         source=f"timm:{name}",
         name=name,
@@ -53,7 +55,9 @@ def preprocess_of(data: dict[str, Any]) -> Preprocess:
     if channels != 3:
         raise ExportError(f"the network takes {channels} channels; only RGB can be exported")
     if data["interpolation"] not in get_args(Interpolation):
-        raise ExportError(f"interpolation {data['interpolation']!r} has no equal here; choose another backbone")
+        raise ExportError(
+            f"interpolation {data['interpolation']!r} has no equal here; choose another backbone"
+        )
     # As timm's transforms_imagenet_eval computes it.
     scaled = (math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"]))
     mode = data["crop_mode"]
@@ -80,9 +84,7 @@ def _three(values: Any) -> tuple[float, float, float]:
 def _config(name: str) -> Any:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        raise UnknownBackbone(
-            f"timm has no network {architecture!r}{near(architecture, timm.list_models())}"
-        )
+        raise UnknownBackbone(f"timm has no network {architecture!r}{near(architecture, timm.list_models())}")
     tags = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in tags:
         raise UnknownBackbone(f"timm has no weights {name!r}{near(name, tags)}")

@@ -14,7 +14,7 @@ from trunkline_export.weights import WeightsChoice
 from trunkline_service.errors import ExportError, UnknownBackbone
 from trunkline_service.images.preprocess import Interpolation, Preprocess
 from trunkline_service.models.identity import OutputSpec
-from trunkline_service.models.names import near
+from trunkline_service.names import near
 
 # Where torchvision's families keep their classifier.
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
@@ -77,7 +77,8 @@ def _preset(architecture: str, wanted: str) -> Any:
 def _network(architecture: str, preset: Any, choice: WeightsChoice) -> tuple[nn.Module, str]:
     if architecture in _SELF_NORMALISING:
         raise ExportError(
-            f"torchvision:{architecture} normalises its input a second time; timm:{architecture} can be exported"
+            f"torchvision:{architecture} normalises its input a second time; "
+            f"timm:{architecture} can be exported"
         )
     # The size of a vision transformer's position embedding follows from the weights.
     options = {"image_size": preset.meta["min_size"][0]} if architecture.startswith("vit_") else {}
@@ -122,4 +123,3 @@ def cut_classifier(network: nn.Module, architecture: str) -> str:
         f"torchvision:{architecture} does not end in a linear layer, so its features can't be cut out; "
         "look for it in timm"
     )
-

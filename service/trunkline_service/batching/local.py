@@ -43,7 +43,7 @@ class LocalEngine:
         self._observer: Observer = observer or NullObserver()
         self._clock = clock
         self._guard = threading.Lock()
-        self._batchers: dict[str, Batcher] = {}
+        self._batchers: dict[ModelSession, Batcher] = {}
         self._decoder = DecodePool(settings, self._settle, clock, self._observer)
         self._closing = False
 
@@ -102,9 +102,8 @@ class LocalEngine:
         return request
 
     def _batcher(self, session: ModelSession) -> Batcher:
-        key = session.card.reference
-        if key not in self._batchers:
-            self._batchers[key] = Batcher(
+        if session not in self._batchers:
+            self._batchers[session] = Batcher(
                 session,
                 self._settings.queue.buckets,
                 self._settle,
@@ -112,7 +111,7 @@ class LocalEngine:
                 self._clock,
                 self._observer,
             )
-        return self._batchers[key]
+        return self._batchers[session]
 
     def _settle(self, slot: Slot, error: TrunklineError | None) -> None:
         self.admission.release(1, slot.cost)

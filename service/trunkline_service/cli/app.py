@@ -7,13 +7,14 @@ import os
 import sys
 
 import click
-import trunkline
 
+import trunkline
 from trunkline_service.cli.collections import collections
 from trunkline_service.cli.demo import demo
 from trunkline_service.cli.embed import embed
 from trunkline_service.cli.export import export
 from trunkline_service.cli.heads import heads
+from trunkline_service.cli.health import health
 from trunkline_service.cli.models import models
 from trunkline_service.cli.predict import predict
 from trunkline_service.cli.search import search
@@ -50,7 +51,7 @@ def trunkline_command(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-for _command in (collections, demo, embed, export, heads, models, predict, search, serve):
+for _command in (collections, demo, embed, export, heads, health, models, predict, search, serve):
     trunkline_command.add_command(_command)
 
 

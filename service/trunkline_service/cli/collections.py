@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import click
-import trunkline
 
+import trunkline
 from trunkline_service.cli import output
 from trunkline_service.cli.options import Place, place_options
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import trunkline
 
+import trunkline
 from trunkline_service.cli import output
 from trunkline_service.cli.demo_images import write_demo_images
 from trunkline_service.settings import load

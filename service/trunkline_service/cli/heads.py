@@ -64,7 +64,7 @@ def list_(place: Place) -> None:
     with place.client() as client:
         found = client.heads()
     if place.json:
-        output.print_json([json.loads(head.card_json) for head in found])
+        output.print_json([head.card for head in found])
         return
     rows = [
         (

@@ -25,7 +25,7 @@ def list_(place: Place) -> None:
     with place.client() as client:
         found = client.models()
     if place.json:
-        output.print_json([json.loads(model.card_json) for model in found])
+        output.print_json([model.card for model in found])
         return
     rows = [
         (
@@ -52,7 +52,7 @@ def show(name: str, place: Place) -> None:
     Example: trunkline models show trunkline-small
     """
     with place.client() as client:
-        card = json.loads(client.model(name).card_json)
+        card = client.model(name).card
     if place.json:
         output.print_json(card)
         return

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-import trunkline
 
+import trunkline
 from trunkline_service import settings as settings_module
 from trunkline_service.settings import Settings
 

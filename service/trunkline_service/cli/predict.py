@@ -19,6 +19,8 @@ def predict(images: tuple[str, ...], head: str, place: Place) -> None:
     """
     with place.client() as client:
         result = client.predict(images, head=head)
+    # There is none where no image could be read here, so that the server was never asked.
+    used = f"{result.head.name}@{result.head.version}" if result.head else head
     failed = {failure.index: failure for failure in result.errors}
     if place.json:
         output.print_json(
@@ -32,7 +34,7 @@ def predict(images: tuple[str, ...], head: str, place: Place) -> None:
                     "probabilities": dict(
                         zip(result.classes, map(float, result.probabilities[row]), strict=True)
                     ),
-                    "head": f"{result.head.name}@{result.head.version}",
+                    "head": used,
                 }
                 for row, source in enumerate(images)
             ]
@@ -45,6 +47,6 @@ def predict(images: tuple[str, ...], head: str, place: Place) -> None:
             for row, source in enumerate(images)
         ]
         output.table(("image", "probability", "label"), rows, numbers=("probability",))
-        output.hint(f"head {result.head.name}@{result.head.version}")
+        output.hint(f"head {used}")
     if failed:
         raise SystemExit(1)

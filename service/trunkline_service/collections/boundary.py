@@ -48,7 +48,7 @@ def storage_errors(name: str, action: str, *, where: str | None = None, columns:
         raise
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as exc:
         text = _plain(exc)
-        if where is not None and _BAD_FILTER.search(text) and not _READ_FAULT.search(text):
+        if where is not None and _BAD_FILTER.search(str(exc)) and not _READ_FAULT.search(str(exc)):
             raise InvalidArgument(
                 f"where {where!r} can't be used on collection {name!r}: {text}. The columns are {columns}"
             ) from exc

@@ -126,22 +126,31 @@ class CollectionStore:
         return self._root / f"{name}{_SUFFIX}"
 
     def _exists(self, name: str) -> bool:
-        """Whether its first version was committed; a creator that died before leaves a folder only."""
+        """Whether there is a version of it; a folder alone is none."""
         return any((self._path(name) / "_versions").glob("*.manifest"))
 
     def _write_empty(self, name: str, spec: CollectionSpec) -> bool:
-        """Commits version 1; False where another creator did."""
+        """Makes the collection, whole; False where there is one already.
+
+        Not by Lance's own ``mode="create"`` in place: of creators at once, it lets the second
+        overwrite what the first made, rows and all. A rename onto a folder that is not empty
+        fails, so exactly one of them succeeds.
+        """
         import lance
 
         record = CollectionRecord(spec, uid=uuid.uuid4().hex, created_at=self._clock().isoformat())
         empty = arrow_schema(spec.dim, record).empty_table()
+        cradle = self._root / f".creating-{record.uid}"
         with storage_errors(name, "created"):
             try:
-                lance.write_dataset(empty, self._path(name), mode="create", enable_stable_row_ids=True)
-            except OSError as exc:
-                if "already exists" in str(exc):
+                lance.write_dataset(empty, cradle, mode="create", enable_stable_row_ids=True)
+                cradle.rename(self._path(name))
+            except OSError:
+                if self._exists(name):
                     return False
                 raise
+            finally:
+                shutil.rmtree(cradle, ignore_errors=True)
         return True
 
     def _not_found(self, name: str) -> CollectionNotFound:

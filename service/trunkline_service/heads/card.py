@@ -11,8 +11,8 @@ from typing import Any
 
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.evaluate import Evaluation
-from trunkline_service.heads.names import is_name
 from trunkline_service.heads.strict_json import check_fields, check_list, parse_object
+from trunkline_service.names import is_name
 
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -6,7 +6,6 @@ a reader sees all of it or nothing, and a crash or a full disk leaves the versio
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import secrets
 import shutil
@@ -20,8 +19,8 @@ from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileErr
 from trunkline_service.heads import folder, onnx_head
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.names import check_name, is_name, parse_ref, parse_version
 from trunkline_service.heads.predict import LoadedHead
+from trunkline_service.names import check_name, is_name, near, parse_reference, parse_version
 
 HEAD_FILE = "head.onnx"
 CARD_FILE = "card.json"
@@ -71,7 +70,7 @@ class HeadRegistry:
             InvalidArgument: ``name`` can't name a head.
             StorageError: It can't be written; the versions before it stand as they were.
         """
-        home = self._root / check_name(name)
+        home = self._root / check_name(name, "head")
         model = onnx_head.build(fitted.W, fitted.b, fitted.classes, fitted.space_id)
         version = max(self._versions(name), default=0) + 1
         try:
@@ -109,7 +108,7 @@ class HeadRegistry:
         Raises:
             HeadNotFound: No such head.
         """
-        versions = self._versions(check_name(name))
+        versions = self._versions(check_name(name, "head"))
         if not versions:
             raise HeadNotFound(self._unknown(name))
         return list(versions)
@@ -174,7 +173,7 @@ class HeadRegistry:
         return card
 
     def _resolve(self, ref: str) -> tuple[str, int]:
-        name, version = parse_ref(ref)
+        name, version = parse_reference(ref, "head")
         versions = self.versions(name)
         if version is None:
             return name, versions[-1]
@@ -191,12 +190,7 @@ class HeadRegistry:
         return self._root / name / str(version)
 
     def _unknown(self, name: str) -> str:
-        names = self.names()
-        near = difflib.get_close_matches(name, names, n=3)
-        if near:
-            return f"no head is called {name!r}; did you mean {' or '.join(map(repr, near))}?"
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        return f"no head is called {name!r}; there are {shown or 'none yet'}. Fit one first"
+        return f"no head is called {name!r}{near(name, self.names())}; 'trunkline heads fit' makes one"
 
     def _card_of(self, fitted: FittedHead, name: str, version: int, model: bytes) -> HeadCard:
         return HeadCard(

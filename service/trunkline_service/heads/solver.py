@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 # Up to this many multiplications a pass over the rows, BLAS runs in one thread: where other work holds
 # the cores, its threads wait for each other. On two busy cores 5,000 x 384 rows of 100 classes took
-# 71 s with two threads and 7 s with one; 1,797 x 64 rows of 10 classes 29 s and 0.4 s.
+# 71 s with two threads and 10 s with one; 1,797 x 64 rows of 10 classes 29 s and 0.4 s.
 _ONE_THREAD = 2_000_000_000
 
 # Warning filters and the number of BLAS threads belong to the whole process: two runs at once would

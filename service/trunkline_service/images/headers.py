@@ -1,6 +1,7 @@
 """What headers say of size and of completeness, read without Pillow and without allocating.
 
-Pillow allocates while it opens an animated WebP or a GIF, so those two are measured here first.
+Pillow allocates while it opens an animated WebP or a GIF, so those two are measured here first. A PNG is
+so that its size decides before whatever else may be wrong with it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ def check_pixels(width: int, height: int, limits: ImageLimits, what: str) -> Non
 
 
 def claimed_size(data: bytes, image_format: Format) -> tuple[int, int] | None:
-    """(width, height) in pixels of a GIF or a WebP by its header; None for others, or if unreadable."""
+    """(width, height) in pixels of a GIF, WebP or PNG by its header; None for others, or if unreadable."""
     if image_format is Format.GIF:
         return _gif_size(data)
     if image_format is Format.WEBP:
         return _webp_size(data)
+    if image_format is Format.PNG:
+        return _png_size(data)
     return None
 
 
@@ -114,6 +117,13 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
         case b"VP8 ":
             return _u16(data, 26) & 0x3FFF, _u16(data, 28) & 0x3FFF
     return None
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """The header chunk, which comes first (PNG specification, third edition, 11.2.1)."""
+    if len(data) < 24 or data[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def _jpeg_lacks_end(data: bytes) -> bool:

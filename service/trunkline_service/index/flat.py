@@ -81,8 +81,9 @@ class FlatIndex:
 
         if not len(unit) or not len(vectors):
             return np.full((len(unit), k), -np.inf, np.float32), np.full((len(unit), k), -1, np.int64)
-        # OpenMP keeps this number for each calling thread.
-        faiss.omp_set_num_threads(self._threads)
+        # OpenMP keeps this number for each calling thread. FAISS shares out queries, so threads
+        # beyond them only wait, and made one query four times slower.
+        faiss.omp_set_num_threads(min(self._threads, len(unit)))
         scores, positions = faiss.knn(unit, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
         scores = np.where(positions < 0, -np.inf, np.clip(scores, -1.0, 1.0))
         return scores.astype(np.float32, copy=False), positions.astype(np.int64, copy=False)

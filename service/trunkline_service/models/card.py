@@ -195,7 +195,12 @@ def _part(kind: type[T], value: object, where: str) -> T:
         raise ModelFileError(
             f"{where}: unknown fields {unknown}, missing fields {missing}; export the model again"
         )
-    scalars = {"str": str, "int": int, "bool": bool, "float": (int, float)}
+    scalars: dict[str, type | tuple[type, ...]] = {
+        "str": str,
+        "int": int,
+        "bool": bool,
+        "float": (int, float),
+    }
     for name, item in value.items():
         wanted = scalars.get(str(slots[name].type))
         if wanted and (not isinstance(item, wanted) or (isinstance(item, bool) and wanted is not bool)):

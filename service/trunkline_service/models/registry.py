@@ -25,8 +25,8 @@ class LiveModels:
         self.default = default
         self._open_session = open_session
         self._guard = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
-        self._sessions: dict[str, ModelSession] = {}
+        self._loading: dict[tuple[str, str], threading.Lock] = {}
+        self._sessions: dict[tuple[str, str], ModelSession] = {}
 
     def get(self, reference: str = "") -> ModelSession:
         """The session of ``name`` or ``name@version``, loaded if it isn't.
@@ -36,7 +36,8 @@ class LiveModels:
                 and ``ModelSession``.
         """
         folder = self.repository.resolve(reference or self.default)
-        key = folder.card.reference
+        # The artifact too: a folder that was removed can come again with another file.
+        key = (folder.card.reference, folder.card.artifact.artifact_id)
         with self._guard:
             session = self._sessions.get(key)
             loading = self._loading.setdefault(key, threading.Lock())
@@ -55,4 +56,4 @@ class LiveModels:
     def loaded(self) -> list[str]:
         """References of the loaded models."""
         with self._guard:
-            return sorted(self._sessions)
+            return sorted({reference for reference, _artifact in self._sessions})

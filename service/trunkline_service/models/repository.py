@@ -19,11 +19,12 @@ from trunkline_service.errors import ModelFileError, ModelNotFound, StorageError
 from trunkline_service.models import card as cards
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.identity import file_sha256
-from trunkline_service.models.names import check_name, near, parse
 from trunkline_service.models.triton_config import MODEL_FILE, config_pbtxt
+from trunkline_service.names import check_name, near, parse_reference, parse_version
 
 BUNDLED = Path(__file__).parent / "bundled"
 _TEMPORARY = ".publishing-"
+_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class ModelRepository:
     def __init__(self, root: Path, bundled: Path = BUNDLED) -> None:
         self.root = root
         self._bundled = bundled
-        # Published versions are never written again, so a card is read once.
-        self._folders: dict[Path, ModelFolder] = {}
+        # Published versions are never written again, so a card is read once - unless somebody removed
+        # the folder and another came in its place, which its stamp tells.
+        self._folders: dict[Path, tuple[_Stamp, ModelFolder]] = {}
 
     def cards(self) -> tuple[list[ModelCard], list[ModelFileError]]:
         """All cards, by name and version, and what is wrong with the folders that have none."""
@@ -95,7 +97,7 @@ class ModelRepository:
             ModelNotFound: No such model or version; names what is near.
             ModelFileError: The card is missing, broken or of another model.
         """
-        wanted = parse(reference)
+        wanted = parse_reference(reference, "model")
         versions = self._versions(wanted.name)
         if not versions:
             raise ModelNotFound(
@@ -120,7 +122,7 @@ class ModelRepository:
             ModelFileError: Earlier versions of this name have another input or output shape.
             StorageError: The folder can't be written.
         """
-        name = check_name(make_card(1).name)
+        name = check_name(make_card(1).name, "model")
         try:
             with self._lock(name) as home:
                 version = max(self._versions_in(home), default=0) + 1
@@ -174,15 +176,18 @@ class ModelRepository:
     def _versions_in(home: Path) -> list[int]:
         if not home.is_dir():
             return []
-        return sorted(int(entry.name) for entry in home.iterdir() if entry.name.isdigit() and entry.is_dir())
+        found = ((parse_version(entry.name), entry) for entry in home.iterdir())
+        return sorted(version for version, entry in found if version is not None and entry.is_dir())
 
     def _read(self, name: str, version: int) -> ModelFolder:
         own = self.root / name / str(version)
         path = own if own.is_dir() else self._bundled / name / str(version)
-        if path in self._folders:
-            return self._folders[path]
         where = f"model {name}@{version}"
         try:
+            stamp = _stamp(path / "card.json")
+            known = self._folders.get(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
             text = (path / "card.json").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ModelFileError(f"{where} has no readable card.json ({exc}); export it again") from exc
@@ -192,8 +197,9 @@ class ModelRepository:
                 f"{where} holds the card of {card.reference}: folders of models can't be renamed; "
                 "export it again"
             )
-        self._folders[path] = ModelFolder(path, card)
-        return self._folders[path]
+        folder = ModelFolder(path, card)
+        self._folders[path] = (stamp, folder)
+        return folder
 
 
 def _publish_folder(home: Path, onnx: Path, card: ModelCard) -> None:
@@ -217,6 +223,11 @@ def _write_whole(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     _fsync(temporary)
     temporary.replace(path)
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _fsync(path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_pb2, search_pb2
 
+from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_pb2, search_pb2
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
 from trunkline_service.collections.info import CollectionInfo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+
 from trunkline_protos.v1 import (
     collections_pb2_grpc,
     embedding_pb2_grpc,
@@ -10,7 +11,6 @@ from trunkline_protos.v1 import (
     models_pb2_grpc,
     search_pb2_grpc,
 )
-
 from trunkline_service.server.servicers.collections import CollectionsServicer
 from trunkline_service.server.servicers.embedding import EmbeddingServicer
 from trunkline_service.server.servicers.heads import HeadsServicer

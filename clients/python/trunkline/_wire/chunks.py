@@ -203,11 +203,15 @@ def _refuse_twins(ids: Sequence[str]) -> None:
     seen: dict[str, int] = {}
     for index, name in enumerate(ids):
         if name and name in seen:
-            raise InvalidRequest(f"ids[{seen[name]}] and ids[{index}] are both {name!r}; give each row its own")
+            raise InvalidRequest(
+                f"ids[{seen[name]}] and ids[{index}] are both {name!r}; give each row its own"
+            )
         seen[name] = index
 
 
-def slices(payload: Sequence[Any], inputs: list[str], failures: list[ItemFailure], count: int) -> Iterator[Chunk]:
+def slices(
+    payload: Sequence[Any], inputs: list[str], failures: list[ItemFailure], count: int
+) -> Iterator[Chunk]:
     """Chunks of rows that are in memory already: vectors, or ids.
 
     Args:
@@ -223,4 +227,6 @@ def slices(payload: Sequence[Any], inputs: list[str], failures: list[ItemFailure
         part = payload[here.start : here.stop]
         # Numpy takes rows by a list of positions, which a plain list does not; whole slices need neither.
         kept = part if len(rows) == len(here) else [part[row] for row in rows]
-        yield Chunk(start, inputs[here.start : here.stop], rows, kept, [failed[i] for i in here if i in failed])
+        yield Chunk(
+            start, inputs[here.start : here.stop], rows, kept, [failed[i] for i in here if i in failed]
+        )

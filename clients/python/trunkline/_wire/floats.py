@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from trunkline_protos.v1 import common_pb2
 
 from trunkline.exceptions import Internal, InvalidRequest
-from trunkline_protos.v1 import common_pb2
 
 FLOAT_TYPES = {
     "float32": common_pb2.FLOAT_TYPE_FLOAT32,
     "float16": common_pb2.FLOAT_TYPE_FLOAT16,
 }
-_PACKED = {
+_PACKED: dict[int, np.dtype[np.floating]] = {
     common_pb2.FLOAT_TYPE_UNSPECIFIED: np.dtype("<f4"),
     common_pb2.FLOAT_TYPE_FLOAT32: np.dtype("<f4"),
     common_pb2.FLOAT_TYPE_FLOAT16: np.dtype("<f2"),
@@ -63,20 +63,20 @@ def as_matrix(vectors: ArrayLike) -> NDArray[np.floating]:
     if matrix.shape == (0,):
         matrix = matrix.reshape(0, 0)
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-        raise InvalidRequest(f"vectors is {matrix.dtype} of shape {matrix.shape}; it must be numbers (N, dim)")
+        raise InvalidRequest(
+            f"vectors is {matrix.dtype} of shape {matrix.shape}; it must be numbers (N, dim)"
+        )
     return matrix if matrix.dtype in (np.float16, np.float32) else matrix.astype(np.float32)
 
 
 def place(matrix: NDArray[np.floating], rows: Sequence[int], count: int) -> NDArray[np.floating]:
-    """``matrix`` spread over ``count`` rows, at ``rows``; NaN elsewhere. Always a copy that may be written to."""
+    """``matrix`` spread over ``count`` rows, at ``rows``; NaN elsewhere. Always a copy."""
     placed = np.full((count, matrix.shape[1]), np.nan, dtype=matrix.dtype)
     placed[list(rows)] = matrix
     return placed
 
 
-def stack(
-    parts: Sequence[NDArray[np.floating]], dtype: str = "float32"
-) -> NDArray[np.floating]:
+def stack(parts: Sequence[NDArray[np.floating]], dtype: str = "float32") -> NDArray[np.floating]:
     """Parts on top of each other; a part without columns, none of whose items was served, becomes NaN.
 
     Raises:
@@ -91,6 +91,7 @@ def stack(
     if len(parts) == 1:
         return parts[0]
     filled = [
-        part if part.shape[1] == width else np.full((len(part), width), np.nan, dtype=part.dtype) for part in parts
+        part if part.shape[1] == width else np.full((len(part), width), np.nan, dtype=part.dtype)
+        for part in parts
     ]
     return np.concatenate(filled)

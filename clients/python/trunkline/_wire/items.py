@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from trunkline_protos.v1 import common_pb2
 
 from trunkline._wire import pillow
-from trunkline_protos.v1 import common_pb2
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -137,7 +137,9 @@ def _from_path(path: str | os.PathLike[str], max_bytes: int) -> Item | Unsendabl
             content = file.readall()
     except FileNotFoundError:
         hint = "addresses are not fetched; download it first" if "://" in source else "no such file"
-        return Unsendable(source, "unreadable_file", f"can't read {source!r}: {hint}", grpc.StatusCode.NOT_FOUND)
+        return Unsendable(
+            source, "unreadable_file", f"can't read {source!r}: {hint}", grpc.StatusCode.NOT_FOUND
+        )
     except IsADirectoryError:
         return Unsendable(source, "unreadable_file", f"{source!r} is a folder; pass the files in it")
     except (OSError, ValueError) as exc:
@@ -153,7 +155,9 @@ def _from_array(array: NDArray[Any], max_bytes: int, source: str = "") -> Item |
     grey = array.ndim == 2
     if not (grey or (array.ndim == 3 and array.shape[2] == 3)) or 0 in array.shape:
         wanted = "(H, W, 3) RGB or (H, W) grey; a batch (N, H, W, 3) goes by itself, not in a list"
-        return Unsendable(source, "invalid_tensor", f"the array's shape is {array.shape}; it must be {wanted}")
+        return Unsendable(
+            source, "invalid_tensor", f"the array's shape is {array.shape}; it must be {wanted}"
+        )
     height, width = array.shape[:2]
     size = height * width * 3
     if size + _FRAMING > max_bytes:

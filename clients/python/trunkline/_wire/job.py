@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from google.protobuf.message import Message
+from trunkline_protos.v1 import common_pb2
 
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.methods import Method
@@ -15,7 +16,6 @@ from trunkline._wire.status import code_of
 from trunkline.exceptions import Internal, InvalidRequest, SpaceMismatch
 from trunkline.results import ItemResults
 from trunkline.values import ItemFailure, ModelRef, ServerInfo, Timings
-from trunkline_protos.v1 import common_pb2
 
 Lane: TypeAlias = Literal["interactive", "bulk"]
 """Who waits: ``interactive`` work is served first, ``bulk`` work takes what it leaves."""
@@ -90,7 +90,7 @@ class Job(ABC, Generic[R]):
         if space_id != self._space_id:
             raise SpaceMismatch(
                 f"items {chunk.start} to {chunk.start + len(chunk) - 1} came back in space {space_id}, those "
-                f"before in {self._space_id}: the model was replaced meanwhile; name its version and call again",
+                f"before in {self._space_id}: the model was replaced meanwhile; name its version, call again",
                 items=chunk.items,
             )
 
@@ -118,9 +118,7 @@ def failures(chunk: Chunk, errors: Iterable[common_pb2.ItemError]) -> list[ItemF
             raise Internal(f"the reply to {len(chunk.rows)} items reports item {error.index} as failed")
         row = chunk.rows[error.index]
         index = chunk.start + row
-        found[index] = ItemFailure(
-            index, chunk.inputs[row], error.reason, error.message, code_of(error.code)
-        )
+        found[index] = ItemFailure(index, chunk.inputs[row], error.reason, error.message, code_of(error.code))
     return [found[index] for index in sorted(found)]
 
 

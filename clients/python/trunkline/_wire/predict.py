@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from trunkline_protos.v1 import heads_pb2
 
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk
@@ -14,7 +15,6 @@ from trunkline._wire.queries import Queries
 from trunkline.exceptions import FailedPrecondition, Internal
 from trunkline.results import PredictResult
 from trunkline.values import HeadRef
-from trunkline_protos.v1 import heads_pb2
 
 
 class PredictJob(Job[PredictResult]):
@@ -65,7 +65,9 @@ class PredictJob(Job[PredictResult]):
         matrix = floats.unpack(reply.probabilities, len(chunk.rows)).astype(np.float32, copy=False)
         classes = tuple(reply.classes)
         if matrix.shape[1] != len(classes):
-            raise Internal(f"the reply has {len(classes)} classes and {matrix.shape[1]} probabilities an item")
+            raise Internal(
+                f"the reply has {len(classes)} classes and {matrix.shape[1]} probabilities an item"
+            )
         probabilities = floats.place(matrix, chunk.rows, len(chunk))
         labels: list[str | None] = [None] * len(chunk)
         failed = {failure.index - chunk.start for failure in shared["errors"]}

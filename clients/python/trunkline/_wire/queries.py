@@ -76,7 +76,8 @@ def _by_vectors(vectors: ArrayLike | EmbedResult, space_id: str | None) -> Queri
             raise SpaceMismatch(f"vectors lie in space {vectors.space_id}, but space_id= says {space_id}")
         # Its numbering may begin anywhere; here the rows are the input.
         moved = [
-            ItemFailure(f.index - vectors.start, f.source, f.reason, f.message, f.code) for f in vectors.errors
+            ItemFailure(f.index - vectors.start, f.source, f.reason, f.message, f.code)
+            for f in vectors.errors
         ]
         space = vectors.space_id or space_id or ""
         return Queries(floats.as_matrix(vectors.vectors), list(vectors.inputs), moved, space)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from trunkline_protos.v1 import search_pb2
+
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.job import Job, common, joined, lane_of
@@ -13,7 +15,6 @@ from trunkline._wire.queries import Queries
 from trunkline.exceptions import Internal, InvalidRequest
 from trunkline.results import SearchResult
 from trunkline.values import ServerInfo
-from trunkline_protos.v1 import search_pb2
 
 # A hit takes some hundred bytes, and replies have no limit of their own: this keeps one to tens of megabytes.
 _MAX_HITS_PER_REPLY = 100_000
@@ -35,7 +36,9 @@ class SearchJob(Job[SearchResult]):
 
     method = methods.SEARCH
 
-    def __init__(self, collection: str, k: int, where: str | None, lane: str, queries: Queries | None) -> None:
+    def __init__(
+        self, collection: str, k: int, where: str | None, lane: str, queries: Queries | None
+    ) -> None:
         super().__init__(queries)
         if k < 1:
             raise InvalidRequest(f"k is {k}; ask for at least 1 neighbour")
@@ -74,7 +77,9 @@ class SearchJob(Job[SearchResult]):
         if reply is not None:
             self.check_space(reply.space_id, chunk)
             if len(reply.results) != len(chunk.rows):
-                raise Internal(f"the reply to {len(chunk.rows)} queries has {len(reply.results)} lists of hits")
+                raise Internal(
+                    f"the reply to {len(chunk.rows)} queries has {len(reply.results)} lists of hits"
+                )
             for row, found in zip(chunk.rows, reply.results, strict=True):
                 hits[row] = found.hits
         return SearchResult(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -62,11 +63,12 @@ def code_of(number: int) -> grpc.StatusCode:
     return _CODES.get(number, grpc.StatusCode.UNKNOWN)
 
 
-def read(error: grpc.RpcError, target: str) -> Refusal:
+def read(error: Any, target: str) -> Refusal:
     """What a failed call means.
 
     Args:
-        error: What gRPC raised: it has ``code()``, ``details()`` and ``trailing_metadata()``.
+        error: A `grpc.RpcError`. All that are raised have ``code()``, ``details()`` and
+            ``trailing_metadata()``, though the class itself declares none of them.
         target: The server's address, for the message.
     """
     code = error.code() or grpc.StatusCode.UNKNOWN

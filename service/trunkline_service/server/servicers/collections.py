@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import grpc
-from trunkline_protos.v1 import collections_pb2, collections_pb2_grpc
 
+from trunkline_protos.v1 import collections_pb2, collections_pb2_grpc
 from trunkline_service.server import converters
 from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Workspace

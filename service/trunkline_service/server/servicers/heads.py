@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import grpc
-from trunkline_protos.v1 import common_pb2, heads_pb2, heads_pb2_grpc
 
+from trunkline_protos.v1 import common_pb2, heads_pb2, heads_pb2_grpc
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.server import converters
 from trunkline_service.server.servicers.calls import caller_of
@@ -51,7 +51,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
                     collection_version=card.collection_version,
                     card_json=card.dumps(),
                 )
-                for card in self._workspace.heads.list()
+                for card in self._workspace.list_heads()
             ]
         )
 

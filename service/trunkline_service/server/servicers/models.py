@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 
 import grpc
-from trunkline_protos.v1 import models_pb2, models_pb2_grpc
 
+from trunkline_protos.v1 import models_pb2, models_pb2_grpc
 from trunkline_service.models.card import ModelCard
 from trunkline_service.server import converters
 from trunkline_service.workspace import Workspace

@@ -1,0 +1,387 @@
+"""A small real server on loopback, and one way to call it from both clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from trunkline_protos.v1 import (
+    collections_pb2,
+    collections_pb2_grpc,
+    common_pb2,
+    embedding_pb2,
+    embedding_pb2_grpc,
+    heads_pb2,
+    heads_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+)
+
+import trunkline
+from trunkline._options import Rim
+
+DIM = 8
+SPACE = "sp1-" + "0" * 32
+# So that a broken client fails a test rather than hanging it; no test waits for it to pass.
+PATIENCE_S = 30.0
+
+
+def vector_of(content: bytes) -> np.ndarray[Any, Any]:
+    """What the fake model makes of an image: numbers that tell contents apart, exact in float16."""
+    digest = hashlib.sha256(content).digest()[:DIM]
+    return np.frombuffer(digest, dtype=np.uint8).astype(np.float32)
+
+
+def content_of(image: common_pb2.Image) -> bytes:
+    if image.WhichOneof("content") == "encoded":
+        return image.encoded
+    assert image.tensor.dtype == "uint8"
+    assert len(image.tensor.data) == np.prod(image.tensor.shape)
+    return b"tensor" + repr(list(image.tensor.shape)).encode() + image.tensor.data
+
+
+@dataclass
+class Refusal:
+    code: grpc.StatusCode
+    details: str = "refused"
+    trailing: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Fake:
+    """What the server does, and what it saw. ``refusals`` are used up one a call of an item method."""
+
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_images: int = 1024
+    space_id: str = SPACE
+    head_version: int = 1
+    refusals: deque[Refusal] = field(default_factory=deque)
+    refuse_models: Refusal | None = None
+    # Contents whose request waits until the event is set.
+    gates: dict[bytes, threading.Event] = field(default_factory=dict)
+    requests: list[Any] = field(default_factory=list)
+    infos: int = 0
+    running: int = 0
+    most_running: int = 0
+    ended: int = 0
+    cancelled: int = 0
+    rows: dict[tuple[str, str], common_pb2.Image] = field(default_factory=dict)
+    target: str = ""
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_for(self, what: Callable[[Fake], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: what(self), PATIENCE_S), "the server never saw it"
+
+    @contextlib.contextmanager
+    def serving(self, request: Any, context: grpc.ServicerContext, contents: list[bytes]) -> Iterator[None]:
+        def gone() -> None:
+            with self._changed:
+                if not context.code():  # type: ignore[attr-defined]
+                    self.cancelled += 1
+                self._changed.notify_all()
+
+        with self._changed:
+            self.requests.append(request)
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+            refusal = self.refusals.popleft() if self.refusals else None
+            self._changed.notify_all()
+        context.add_callback(gone)
+        try:
+            for content in contents:
+                if (gate := self.gates.get(content)) is not None:
+                    assert gate.wait(PATIENCE_S)
+            if refusal is not None:
+                refuse(context, refusal)
+            yield
+        finally:
+            with self._changed:
+                self.running -= 1
+                self.ended += 1
+                self._changed.notify_all()
+
+    def embed(self, contents: list[bytes]) -> tuple[np.ndarray[Any, Any], list[common_pb2.ItemError]]:
+        matrix = np.zeros((len(contents), DIM), np.float32)
+        errors = []
+        for index, content in enumerate(contents):
+            if content.startswith(b"bad"):
+                matrix[index] = np.nan
+                error = common_pb2.ItemError(index=index, code=3, reason="corrupt_image", message="damaged")
+                errors.append(error)
+            else:
+                matrix[index] = vector_of(content)
+        return matrix, errors
+
+    def model_ref(self) -> common_pb2.ModelRef:
+        return common_pb2.ModelRef(
+            name="fake", version=3, space_id=self.space_id, artifact_id="ar1-x", dim=DIM, decode="exact"
+        )
+
+    def model(self) -> models_pb2.Model:
+        return models_pb2.Model(
+            name="fake", version=3, space_id=self.space_id, dim=DIM, is_default=True, card_json='{"a": 1}'
+        )
+
+
+def refuse(context: grpc.ServicerContext, refusal: Refusal) -> None:
+    context.set_trailing_metadata(refusal.trailing)
+    context.abort(refusal.code, refusal.details)
+
+
+def packed(matrix: np.ndarray[Any, Any], half: bool = False) -> common_pb2.Embeddings:
+    return common_pb2.Embeddings(
+        count=matrix.shape[0],
+        dim=matrix.shape[1],
+        type=common_pb2.FLOAT_TYPE_FLOAT16 if half else common_pb2.FLOAT_TYPE_FLOAT32,
+        data=matrix.astype("<f2" if half else "<f4").tobytes(),
+    )
+
+
+def unpacked(message: common_pb2.Embeddings) -> np.ndarray[Any, Any]:
+    half = message.type == common_pb2.FLOAT_TYPE_FLOAT16
+    return np.frombuffer(message.data, "<f2" if half else "<f4").reshape(message.count, message.dim)
+
+
+class Services(
+    embedding_pb2_grpc.EmbeddingServicer,
+    models_pb2_grpc.ModelsServicer,
+    collections_pb2_grpc.CollectionsServicer,
+    heads_pb2_grpc.HeadsServicer,
+    search_pb2_grpc.SearchServicer,
+):
+    def __init__(self, fake: Fake) -> None:
+        self.fake = fake
+
+    def Embed(self, request, context):
+        contents = [content_of(image) for image in request.images]
+        with self.fake.serving(request, context, contents):
+            if request.expect_space_id not in ("", self.fake.space_id):
+                message = f"the model's space is {self.fake.space_id}, expected {request.expect_space_id}"
+                mismatch = (("trunkline-reason", "space_mismatch"),)
+                refuse(context, Refusal(grpc.StatusCode.FAILED_PRECONDITION, message, mismatch))
+            matrix, errors = self.fake.embed(contents)
+            return embedding_pb2.EmbedResponse(
+                embeddings=packed(matrix, request.type == common_pb2.FLOAT_TYPE_FLOAT16),
+                errors=errors,
+                model=self.fake.model_ref(),
+                timings=common_pb2.Timings(decode_ms=1, queue_ms=2, infer_ms=3),
+            )
+
+    def GetServerInfo(self, request, context):
+        self.fake.infos += 1
+        return models_pb2.ServerInfo(
+            version="0.1.0",
+            max_message_bytes=self.fake.max_message_bytes,
+            max_images_per_request=self.fake.max_images,
+            device="cpu",
+            decode="exact",
+        )
+
+    def GetModel(self, request, context):
+        if self.fake.refuse_models is not None:
+            refuse(context, self.fake.refuse_models)
+        if request.model not in ("", "fake", "fake@3"):
+            gone = (("trunkline-reason", "model_not_found"),)
+            refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r}", gone))
+        return self.fake.model()
+
+    def ListModels(self, request, context):
+        return models_pb2.ListModelsResponse(models=[self.fake.model()])
+
+    def Add(self, request, context):
+        contents = [content_of(item.image) for item in request.items]
+        with self.fake.serving(request, context, contents):
+            _, errors = self.fake.embed(contents)
+            ids = []
+            for item, content in zip(request.items, contents, strict=True):
+                ids.append(item.id or hashlib.sha256(content).hexdigest()[:32])
+                self.fake.rows[request.collection, ids[-1]] = item
+            return collections_pb2.AddResponse(
+                ids=ids,
+                errors=errors,
+                model=self.fake.model_ref(),
+                collection_version=len(self.fake.requests),
+            )
+
+    def ListCollections(self, request, context):
+        return collections_pb2.ListCollectionsResponse(collections=[self.GetCollection(None, context)])
+
+    def GetCollection(self, request, context):
+        labels = [collections_pb2.LabelCount(label="rose", rows=2)]
+        return collections_pb2.Collection(name="flowers", version=7, rows=3, labelled=2, labels=labels)
+
+    def ListHeads(self, request, context):
+        head = heads_pb2.Head(name="flowers", version=1, kind="logistic", classes=["a", "b"], accuracy=0.5)
+        return heads_pb2.ListHeadsResponse(heads=[head])
+
+    def Predict(self, request, context):
+        contents = [content_of(image) for image in request.images]
+        with self.fake.serving(request, context, contents):
+            errors: list[common_pb2.ItemError] = []
+            matrix = unpacked(request.embeddings)
+            if contents:
+                matrix, errors = self.fake.embed(contents)
+            total = matrix.sum(axis=1)
+            first = np.where(np.isnan(total), np.nan, (total % 2 == 0) * 0.5 + 0.25)
+            return heads_pb2.PredictResponse(
+                classes=["even", "odd"],
+                probabilities=packed(np.stack([first, 1 - first], axis=1)),
+                errors=errors,
+                head=heads_pb2.HeadRef(name="h", version=self.fake.head_version, space_id=self.fake.space_id),
+            )
+
+    def Search(self, request, context):
+        contents = [content_of(image) for image in request.images]
+        with self.fake.serving(request, context, contents):
+            _, errors = self.fake.embed(contents)
+            names = list(request.ids) or [str(int(row[0])) for row in unpacked(request.embeddings)]
+            if contents:
+                names = [str(int(vector_of(content)[0])) for content in contents]
+            failed = {error.index for error in errors}
+            results = [
+                search_pb2.Hits(
+                    hits=[]
+                    if query in failed
+                    else [
+                        search_pb2.Hit(
+                            id=f"{name}-{rank}",
+                            score=1 - rank / 4,
+                            label="rose" if rank == 0 else None,
+                            source=f"{rank}.jpg",
+                        )
+                        for rank in range(request.k)
+                    ]
+                )
+                for query, name in enumerate(names)
+            ]
+            return search_pb2.SearchResponse(
+                results=results,
+                errors=errors,
+                collection_version=5,
+                space_id=self.fake.space_id,
+                metric="cosine",
+            )
+
+
+def start(fake: Fake, credentials: grpc.ServerCredentials | None = None) -> grpc.Server:
+    """A server of the fake on a free port; its real message limit is the one that it reports."""
+    server = grpc.server(
+        ThreadPoolExecutor(32), options=[("grpc.max_receive_message_length", fake.max_message_bytes)]
+    )
+    services = Services(fake)
+    embedding_pb2_grpc.add_EmbeddingServicer_to_server(services, server)
+    models_pb2_grpc.add_ModelsServicer_to_server(services, server)
+    collections_pb2_grpc.add_CollectionsServicer_to_server(services, server)
+    heads_pb2_grpc.add_HeadsServicer_to_server(services, server)
+    search_pb2_grpc.add_SearchServicer_to_server(services, server)
+    where = "127.0.0.1:0"
+    port = server.add_secure_port(where, credentials) if credentials else server.add_insecure_port(where)
+    fake.target = f"127.0.0.1:{port}"
+    server.start()
+    return server
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Fake]]:
+    """``serve(max_message_bytes=..., ...)`` starts a server and gives its `Fake`."""
+    servers = []
+
+    def begin(credentials: grpc.ServerCredentials | None = None, **settings: Any) -> Fake:
+        fake = Fake(**settings)
+        servers.append((start(fake, credentials), fake))
+        return fake
+
+    yield begin
+    for server, fake in servers:
+        for gate in fake.gates.values():
+            gate.set()
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def fake(serve: Callable[..., Fake]) -> Fake:
+    return serve()
+
+
+class FakeTime:
+    """A clock that pauses alone move, and no chance: the jitter is always half of its ceiling."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    @property
+    def rim(self) -> Rim:
+        return Rim(clock=lambda: self.now, random=lambda: 0.5, wait=self._wait, sleep=self._sleep)
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        self.now += seconds
+        return event.is_set()
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wait(threading.Event(), seconds)
+
+
+@pytest.fixture
+def fake_time() -> FakeTime:
+    return FakeTime()
+
+
+class Caller:
+    """Calls a method of one of the two clients; results and errors must not depend on which."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(self, fake: Fake, method: str, *args: Any, client: dict[str, Any] | None = None, **named: Any):
+        """The result of a method; of ``embed_iter``, the list of its results, the first ``take`` of them."""
+        take = named.pop("take", None)
+        options = {"_rim": FakeTime().rim} | (client or {})
+        if self.kind == "sync":
+            return self._sync(fake.target, options, method, take, args, named)
+        return asyncio.run(self._async(fake.target, options, method, take, args, named))
+
+    def _sync(self, target, options, method, take, args, named):
+        with trunkline.Client(target, **options) as client:
+            answer = getattr(client, method)(*args, **named)
+            return list(itertools.islice(answer, take)) if method == "embed_iter" else answer
+
+    async def _async(self, target, options, method, take, args, named):
+        async with trunkline.AsyncClient(target, **options) as client:
+            answer = getattr(client, method)(*args, **named)
+            if method != "embed_iter":
+                return await answer
+            parts: list[Any] = []
+            async with contextlib.aclosing(answer):
+                while take is None or len(parts) < take:
+                    try:
+                        parts.append(await anext(answer))
+                    except StopAsyncIteration:
+                        break
+            return parts
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Caller:
+    """``call(fake, "embed", images, client={...options})``, once for each client."""
+    return Caller(request.param)
+
+
+@pytest.fixture
+def expected() -> Callable[[bytes], np.ndarray[Any, Any]]:
+    return vector_of
