@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trunkline_service.errors import MissingExtra
 from trunkline_service.models.repository import ModelFolder, ModelRepository
+from trunkline_service.names import check_name
 
 __all__ = ["export"]
 
@@ -50,6 +51,9 @@ def export(
         StorageError: The repository can't be written.
     """
     _require_extra()
+    if name is not None:
+        # Before a download, rather than after it.
+        check_name(name, "model")
     from trunkline_export import sources
     from trunkline_export.publish import publish_backbone
     from trunkline_export.weights import WeightsChoice

@@ -7,6 +7,7 @@ show. Sizes, ratios and file kinds vary; some are smaller than any network's inp
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class GateImage:
 
 def made(count: int = COUNT) -> list[GateImage]:
     """The first ``count`` images, at most ``COUNT``: PNG and JPEG by turns, RGB, grey, palette, CMYK."""
-    return [_encode(number, Image.fromarray(_picture(number))) for number in range(min(count, COUNT))]
+    return [_made(number) for number in range(min(count, COUNT))]
 
 
 def given(files: list[bytes]) -> list[GateImage]:
@@ -52,6 +53,11 @@ def given(files: list[bytes]) -> list[GateImage]:
         GateImage(f"given image {number}", data, not data.startswith(_JPEG))
         for number, data in enumerate(files)
     ]
+
+
+@functools.cache
+def _made(number: int) -> GateImage:
+    return _encode(number, Image.fromarray(_picture(number)))
 
 
 def _picture(number: int) -> NDArray[np.uint8]:
@@ -73,8 +79,9 @@ def _pink(random: np.random.Generator, height: int, width: int, exponent: float)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1.0
     field = np.fft.irfft2(spectrum / frequency[..., None] ** exponent, s=(height, width), axes=(0, 1))
-    centred: NDArray[np.float64] = field - field.mean(axis=(0, 1))
-    return centred / centred.std()
+    field -= field.mean(axis=(0, 1))
+    scaled: NDArray[np.float64] = field / field.std()
+    return scaled
 
 
 def _draw(

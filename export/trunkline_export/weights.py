@@ -162,8 +162,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_pytorch(path: Path) -> object:
-    with path.open("rb") as handle:
-        head = handle.read(4)
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(4)
+    except OSError as exc:
+        raise WeightsError(f"--weights {path.name} can't be read: {_first_line(exc)}") from exc
     if not head.startswith((_ZIP, _PICKLE)):
         raise WeightsError(f"--weights {path.name} is no PyTorch checkpoint; was it saved with torch.save?")
     try:
@@ -174,7 +177,7 @@ def _read_pytorch(path: Path) -> object:
             "code; where you trust it, load it yourself and save its state_dict() as safetensors "
             "(safetensors.torch.save_file), then give that file"
         ) from exc
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as exc:
+    except Exception as exc:  # a damaged pickle can make its reader raise anything
         raise WeightsError(f"--weights {path.name} can't be read: {_first_line(exc)}") from exc
 
 

@@ -236,7 +236,7 @@ class Workspace:
         matrix = source.matrix(where="label IS NOT NULL")
         data = TrainingSet(
             embeddings=matrix.embeddings,
-            labels=matrix.labels,
+            labels=matrix.labels.to_pylist(),
             space_id=source.spec.space_id,
             collection=collection,
             collection_version=matrix.version,

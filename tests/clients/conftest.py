@@ -16,6 +16,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import trunkline
+from trunkline._options import Rim
 from trunkline_protos.v1 import (
     collections_pb2,
     collections_pb2_grpc,
@@ -29,9 +31,6 @@ from trunkline_protos.v1 import (
     search_pb2,
     search_pb2_grpc,
 )
-
-import trunkline
-from trunkline._options import Rim
 
 DIM = 8
 SPACE = "sp1-" + "0" * 32
@@ -69,9 +68,12 @@ class Fake:
     space_id: str = SPACE
     head_version: int = 1
     refusals: deque[Refusal] = field(default_factory=deque)
+    refuse_infos: deque[Refusal] = field(default_factory=deque)
     refuse_models: Refusal | None = None
     # Contents whose request waits until the event is set.
     gates: dict[bytes, threading.Event] = field(default_factory=dict)
+    # A content whose request ends in INTERNAL.
+    breaks_on: bytes | None = None
     requests: list[Any] = field(default_factory=list)
     infos: int = 0
     running: int = 0
@@ -80,6 +82,7 @@ class Fake:
     cancelled: int = 0
     rows: dict[tuple[str, str], common_pb2.Image] = field(default_factory=dict)
     target: str = ""
+    peers: set[str] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, what: Callable[[Fake], bool]) -> None:
@@ -88,14 +91,17 @@ class Fake:
 
     @contextlib.contextmanager
     def serving(self, request: Any, context: grpc.ServicerContext, contents: list[bytes]) -> Iterator[None]:
+        answered = False
+
         def gone() -> None:
             with self._changed:
-                if not context.code():  # type: ignore[attr-defined]
+                if not answered:
                     self.cancelled += 1
                 self._changed.notify_all()
 
         with self._changed:
             self.requests.append(request)
+            self.peers.add(context.peer())
             self.running += 1
             self.most_running = max(self.most_running, self.running)
             refusal = self.refusals.popleft() if self.refusals else None
@@ -105,11 +111,14 @@ class Fake:
             for content in contents:
                 if (gate := self.gates.get(content)) is not None:
                     assert gate.wait(PATIENCE_S)
+            if self.breaks_on in contents:
+                refusal = Refusal(grpc.StatusCode.INTERNAL, "internal error")
             if refusal is not None:
                 refuse(context, refusal)
             yield
         finally:
             with self._changed:
+                answered = True
                 self.running -= 1
                 self.ended += 1
                 self._changed.notify_all()
@@ -183,6 +192,8 @@ class Services(
 
     def GetServerInfo(self, request, context):
         self.fake.infos += 1
+        if self.fake.refuse_infos:
+            refuse(context, self.fake.refuse_infos.popleft())
         return models_pb2.ServerInfo(
             version="0.1.0",
             max_message_bytes=self.fake.max_message_bytes,
@@ -348,7 +359,9 @@ class Caller:
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
-    def __call__(self, fake: Fake, method: str, *args: Any, client: dict[str, Any] | None = None, **named: Any):
+    def __call__(
+        self, fake: Fake, method: str, *args: Any, client: dict[str, Any] | None = None, **named: Any
+    ):
         """The result of a method; of ``embed_iter``, the list of its results, the first ``take`` of them."""
         take = named.pop("take", None)
         options = {"_rim": FakeTime().rim} | (client or {})
@@ -380,6 +393,12 @@ class Caller:
 def call(request: pytest.FixtureRequest) -> Caller:
     """``call(fake, "embed", images, client={...options})``, once for each client."""
     return Caller(request.param)
+
+
+@pytest.fixture
+def refusal() -> type[Refusal]:
+    """``refusal(code, details, trailing)``, to be put into ``fake.refusals``."""
+    return Refusal
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from PIL import Image
-
 import trunkline
+from PIL import Image
 
 
 def tensor_content(array: np.ndarray) -> bytes:

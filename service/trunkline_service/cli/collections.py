@@ -29,6 +29,9 @@ def list_(place: Place) -> None:
     if place.json:
         output.print_json([_as_json(info) for info in found])
         return
+    if not found:
+        output.hint("no collections here yet; 'trunkline embed FOLDER --into NAME' makes one")
+        return
     rows = [
         (
             info.name,

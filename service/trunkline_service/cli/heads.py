@@ -66,6 +66,9 @@ def list_(place: Place) -> None:
     if place.json:
         output.print_json([head.card for head in found])
         return
+    if not found:
+        output.hint("no heads here yet; 'trunkline heads fit COLLECTION --name NAME' makes one")
+        return
     rows = [
         (
             f"{head.name}@{head.version}",

@@ -14,11 +14,14 @@ from rich.text import Text
 from trunkline_service.models.card import ModelCard
 
 BUNDLED_MODEL = "trunkline-small"
+_PIPE_WIDTH = 400
 
 
 def console() -> Console:
     """Standard output; plain when it is not a terminal."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    # A pipe has no width: nothing is folded there.
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else _PIPE_WIDTH)
 
 
 def notices() -> Console:
