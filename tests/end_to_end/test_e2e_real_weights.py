@@ -23,6 +23,11 @@ def cosines(a, b):
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
+def opened(path):
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
 def reference(module, transform, paths):
     """The library's own pipeline: Pillow, its transform, its network."""
     import torch
@@ -30,10 +35,8 @@ def reference(module, transform, paths):
     vectors = []
     with torch.inference_mode():
         for start in range(0, len(paths), 16):
-            images = [
-                ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths[start : start + 16]
-            ]
-            vectors.append(module(torch.stack([transform(image) for image in images])).numpy())
+            batch = torch.stack([transform(opened(path)) for path in paths[start : start + 16]])
+            vectors.append(module(batch).numpy())
     return np.concatenate(vectors)
 
 
@@ -90,7 +93,16 @@ def test_served_vectors_are_the_librarys_own_and_a_head_learns(
         least = cosines(ours, reference(*build(weights), [*train, *val])).min()
         record_property("minimum cosine", least)
         assert least >= 0.999
-        done = cli("embed", str(assets / HYMENOPTERA / "train"), "--into", "insects", "--json", cwd=tmp_path)
+        done = cli(
+            "embed",
+            str(assets / HYMENOPTERA / "train"),
+            "--into",
+            "insects",
+            "--model",
+            "backbone",
+            "--json",
+            cwd=tmp_path,
+        )
         assert json.loads(done.stdout)["embedded"] == 245, done.stderr
         done = cli("heads", "fit", "insects", "--name", "insect", "--json", cwd=tmp_path)
         assert json.loads(done.stdout)["rows"] == 245, done.stderr

@@ -68,7 +68,7 @@ def make_backbone() -> MakeBackbone:
             "pretrained": False,
             "weights": f"random, seed {seed}",
         }
-        return Backbone(**(fields | changes))  # type: ignore[arg-type]
+        return Backbone(**(fields | changes))
 
     return make
 

@@ -141,7 +141,7 @@ def test_a_fault_within_the_graph_fails(
 def test_cosine_alone_would_let_a_fault_pass(make_backbone: Any, images: Any, tmp_path: Path) -> None:
     """Why the gate has a third part: a large constant in every vector hides swapped channels from the cosine."""
 
-    class Offset(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Offset(torch.nn.Module):
         def __init__(self, network: Any) -> None:
             super().__init__()
             self.network = network
@@ -186,7 +186,7 @@ def test_not_a_number_fails(small: Backbone, images: Any) -> None:
 
 
 def test_vectors_that_are_all_alike_fail(make_backbone: Any, images: Any) -> None:
-    class Constant(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Constant(torch.nn.Module):
         def forward(self, pixels: Any) -> Any:
             return torch.ones(len(pixels), 8)
 
@@ -231,7 +231,7 @@ def test_vectors_that_depend_on_company_fail(
 
 
 def test_a_pinned_batch_fails(make_backbone: Any, images: Any, tmp_path: Path) -> None:
-    class Pinned(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Pinned(torch.nn.Module):
         def forward(self, pixels: Any) -> Any:
             return torch.nn.functional.adaptive_avg_pool2d(pixels, 4).flatten(1)[: 1 + 1]
 
@@ -242,7 +242,7 @@ def test_a_pinned_batch_fails(make_backbone: Any, images: Any, tmp_path: Path) -
         write_onnx(backbone, tmp_path / "model.onnx")
         parity.check_batches(backbone, Candidate(tmp_path / "model.onnx"), pixels)
 
-    with pytest.raises(ExportError, match="PINNED"):
+    with pytest.raises(ExportError, match="gives 2 vectors for a batch of 7; its batch size was pinned"):
         export()
 
 

@@ -106,7 +106,7 @@ def test_a_network_without_one_vector_an_image_is_refused(make_backbone: Any, tm
 
 
 def test_a_network_that_cannot_be_traced_is_refused(make_backbone: Any, tmp_path: Path) -> None:
-    class Branching(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Branching(torch.nn.Module):
         def forward(self, pixels: Any) -> Any:
             flat = pixels.mean((2, 3))
             return flat if float(flat.sum()) > 0 else -flat

@@ -48,7 +48,7 @@ def _photographs_agree(source: str, weights: Path, session: ModelSession, assets
     files = sorted((assets / "images" / "hymenoptera" / "val" / "ants").iterdir())[:8]
     images = gate_images.given([file.read_bytes() for file in files])
     backbone = sources.load(source, WeightsChoice(weights))
-    record = parity.check(backbone, session, images)  # type: ignore[arg-type]
+    record = parity.check(backbone, session, images)
     assert record.pixels_jpeg_max == 0
     assert record.cosine_min >= 0.99999
     ours = prepare_encoded(images[0].data, session.card.preprocess, "exact", ImageLimits())

@@ -1,4 +1,4 @@
-"""`python -m trunkline_export.bundled views|train|probe`: the recipe of the bundled model, step by step."""
+"""`python -m trunkline_export.bundled views|train|probe|publish`: the recipe of the bundled model, step by step."""
 
 import argparse
 import logging
@@ -62,6 +62,13 @@ def _probe(arguments: argparse.Namespace) -> None:
         probe.write_json(arguments.json, figures)
 
 
+def _publish(arguments: argparse.Namespace) -> None:
+    from trunkline_export.bundled.publish import publish
+
+    folder = publish(arguments.student, arguments.models)
+    print(f"published {folder.card.reference} in {arguments.models}")
+
+
 def _add_views(commands: "Commands") -> None:
     parser = commands.add_parser("views", help="render augmented views and store the teacher's answers")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
@@ -103,6 +110,13 @@ def _add_probe(commands: "Commands") -> None:
     parser.set_defaults(run=_probe)
 
 
+def _add_publish(commands: "Commands") -> None:
+    parser = commands.add_parser("publish", help="export the student, through the parity gate")
+    parser.add_argument("--student", type=Path, required=True, help="weights that `train` wrote")
+    parser.add_argument("--models", type=Path, required=True, help="model repository to publish into")
+    parser.set_defaults(run=_publish)
+
+
 def _add_bf16(parser: argparse.ArgumentParser) -> None:
     text = "compute in bfloat16; pays on CPUs with AVX512-BF16 or AMX"
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help=text)
@@ -116,6 +130,7 @@ def main() -> None:
     _add_views(commands)
     _add_train(commands)
     _add_probe(commands)
+    _add_publish(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
