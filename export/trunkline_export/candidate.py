@@ -27,6 +27,8 @@ class Candidate:
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # Spinning threads starve each other on machines that are busy with something else.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # ONNX Runtime raises a dozen classes without a common base

@@ -12,6 +12,8 @@ The tree, by whose fault it is and what mends it::
     |       +-- CorruptImage
     |       +-- ImageTooLarge       more bytes or pixels than the limits allow
     |       +-- InvalidTensor       wrong dtype, shape or length
+    |       +-- UnreadableFile      a file of a source that can't be read
+    |       +-- NonFiniteEmbedding  the model's vector for it holds NaN or infinity
     +-- NotFound
     |   +-- ModelNotFound
     |   +-- CollectionNotFound
@@ -109,6 +111,18 @@ class InvalidTensor(ImageError):
     """Pixels of a wrong dtype, shape or length."""
 
     reason = "invalid_tensor"
+
+
+class UnreadableFile(ImageError):
+    """A file that can't be read: gone, not allowed, not a regular file."""
+
+    reason = "unreadable_file"
+
+
+class NonFiniteEmbedding(ImageError):
+    """The image is fine and the model's vector for it is not: NaN or infinity in it."""
+
+    reason = "non_finite_embedding"
 
 
 class NotFound(TrunklineError):

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -140,17 +140,28 @@ class Workspace:
         """Finishes what was admitted and lets everything go."""
         self.engine.close(self.settings.drain_s)
 
-    def warm(self) -> list[ModelCard]:
-        """Loads the newest version of every model of the repository, and the default; returns their cards.
+    def warm(self, stopping: Callable[[], bool] = lambda: False) -> list[ModelCard]:
+        """Loads the default model and the newest version of every other; returns their cards.
+
+        Args:
+            stopping: Asked before each model; True ends the loading.
 
         Raises:
-            ModelFileError, ModelNotFound: A model can't be loaded.
+            ModelFileError, ModelNotFound, SettingsError: The default model can't be loaded.
         """
         cards, problems = self.repository.cards()
         for problem in problems:
-            _log.warning("%s", problem)
-        names = {card.name for card in cards} | {self.settings.default_model}
-        return [self.models.get(name).card for name in sorted(names)]
+            _log.error("%s", problem)
+        warm = [self.models.get().card]
+        for name in sorted({card.name for card in cards} - {warm[0].name}):
+            if stopping():
+                break
+            try:
+                warm.append(self.models.get(name).card)
+            except TrunklineError as exc:
+                # The others serve; a call that names this one reads why it can't.
+                _log.error("%s", exc)
+        return warm
 
     # Embedding -----------------------------------------------------------------------------------------
 
@@ -169,30 +180,36 @@ class Workspace:
         """
         if expect_space:
             self._check_space(model, expect_space, "the caller expects")
-        return self.engine.embed(model, images, caller or Caller())
+        embedded = self.engine.embed(model, images, caller or Caller())
+        if expect_space:
+            # Once more: a newer version may have taken over between the two.
+            _same_space(embedded.card, expect_space, "the caller expects")
+        return embedded
 
     def add(
         self, collection: str, rows: Sequence[NewRow], model: str = "", caller: Caller | None = None
     ) -> Added:
         """Embeds images and stores them by id; when it returns they are searchable.
 
-        A bad image becomes an error row with its reason.
+        A bad image becomes an error row with its reason, unless a good row of its id is there already: that
+        one stays. A label that is not given leaves an earlier one as it is. JPEG is decoded in the
+        collection's mode.
 
         Raises:
-            SpaceMismatch, DecodeModeMismatch: The collection holds other vectors than this model makes.
+            SpaceMismatch: The collection holds other vectors than this model makes.
             TrunklineError: See ``Engine.embed``.
         """
         target = self.open_for(collection, model)
-        embedded = self.engine.embed(
-            model or target.spec.model, [row.image for row in rows], caller or Caller()
-        )
+        embedded = self.embed_for(target, [row.image for row in rows], model, caller)
         hashes = [content_hash(row.image) for row in rows]
         ids = tuple(row.id or hashed[:32] for row, hashed in zip(rows, hashes, strict=True))
+        before = target.find(
+            [ids[index] for index, row in enumerate(rows) if _may_lose(row, index, embedded)]
+        )
         stored = [
-            _row(row, ids[index], hashes[index], embedded, index)
+            _row(row, ids[index], hashes[index], embedded, index, before.get(ids[index]))
             for index, row in enumerate(rows)
-            # What failed for a reason that passes (a deadline, a defect of ours) is no fact about the image.
-            if isinstance(embedded.errors.get(index), ImageError | None)
+            if _is_stored(embedded.errors.get(index), before.get(ids[index]))
         ]
         version = target.upsert(stored, space_id=embedded.card.space_id, decode=embedded.decode)
         return Added(ids, embedded, version)
@@ -220,8 +237,14 @@ class Workspace:
         return self.collections.open_or_create(name, spec)
 
     def list_collections(self) -> list[CollectionInfo]:
-        """All collections, by name."""
-        return [self.collections.open(name).info() for name in self.collections.names()]
+        """All collections, by name; one that can't be read is logged and left out."""
+        found: list[CollectionInfo] = []
+        for name in self.collections.names():
+            try:
+                found.append(self.collections.open(name).info())
+            except TrunklineError as exc:
+                _log.warning("collection %s: %s", name, exc)
+        return found
 
     # Heads ---------------------------------------------------------------------------------------------
 
@@ -299,8 +322,7 @@ class Workspace:
             TrunklineError: See ``Engine.embed``.
         """
         target = self.collections.open(collection)
-        self._check_space(target.spec.model, target.spec.space_id, f"collection {collection!r} holds")
-        embedded = self.engine.embed(target.spec.model, images, caller or Caller())
+        embedded = self.embed_for(target, images, "", caller)
         usable = [index for index in range(len(images)) if index not in embedded.errors]
         outcome = self._searcher.search(target, embedded.vectors[usable], k, where)
         hits = dict(zip(usable, outcome.hits, strict=True))
@@ -348,20 +370,30 @@ class Workspace:
 
     # Shared --------------------------------------------------------------------------------------------
 
+    def embed_for(
+        self, target: Collection, images: Sequence[ImageInput], model: str = "", caller: Caller | None = None
+    ) -> Embedded:
+        """Vectors that may meet those of a collection: of its space, decoded in its mode.
+
+        Raises:
+            SpaceMismatch: The model makes vectors of another space.
+            TrunklineError: See ``Engine.embed``.
+        """
+        spec = target.spec
+        who = f"collection {target.name!r} holds"
+        self._check_space(model or spec.model, spec.space_id, who)
+        caller = dataclasses.replace(caller or Caller(), decode=spec.decode)
+        embedded = self.engine.embed(model or spec.model, images, caller)
+        _same_space(embedded.card, spec.space_id, who)
+        return embedded
+
     def _check_space(self, model: str, wanted: str, who: str) -> None:
-        card = self.repository.resolve(model or self.settings.default_model).card
-        if card.space_id != wanted:
-            raise SpaceMismatch(
-                f"model {card.reference} makes vectors of space {card.space_id}; {who} space {wanted}: "
-                "name the model of that space"
-            )
+        """Before anything is spent; the vectors' own space is compared again when they are there."""
+        _same_space(self.models.get(model).card, wanted, who)
 
     def _open_session(self, folder: ModelFolder) -> ModelSession:
         if not folder.card.pretrained:
-            _log.warning(
-                "model %s has random weights (exported with --no-pretrained); its vectors mean nothing",
-                folder.card.reference,
-            )
+            _log.info("model %s has random weights; its vectors mean nothing", folder.card.reference)
         session = ModelSession(folder, self.device, self.settings.worker_threads)
         session.warm(self.settings.queue.buckets)
         _log.info("model %s is warm on %s", folder.card.reference, self.device)
@@ -377,12 +409,34 @@ def content_hash(image: ImageInput) -> str:
     return digest.hexdigest()
 
 
-def _row(new: NewRow, row_id: str, hashed: str, embedded: Embedded, index: int) -> Row:
+def _same_space(card: ModelCard, wanted: str, who: str) -> None:
+    if card.space_id != wanted:
+        raise SpaceMismatch(
+            f"model {card.reference} makes vectors of space {card.space_id}; {who} space {wanted}: "
+            "name the model of that space"
+        )
+
+
+def _may_lose(new: NewRow, index: int, embedded: Embedded) -> bool:
+    """Whether storing this row could destroy something that it does not bring."""
+    return new.label is None or index in embedded.errors
+
+
+def _is_stored(error: TrunklineError | None, before: Row | None) -> bool:
+    if error is None:
+        return True
+    # What failed for a reason that passes (a deadline, a defect of ours) is no fact about the image.
+    return isinstance(error, ImageError) and (before is None or before.status == "error")
+
+
+def _row(new: NewRow, row_id: str, hashed: str, embedded: Embedded, index: int, before: Row | None) -> Row:
     error = embedded.errors.get(index)
+    label = before.label if new.label is None and before is not None else new.label
     return Row(
         id=row_id,
         embedding=None if error else embedded.vectors[index],
-        label=new.label,
+        label=label,
+        split=before.split if before is not None else None,
         source=new.source,
         content_hash=hashed,
         etag=None,

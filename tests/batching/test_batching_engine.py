@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import numpy as np
@@ -145,7 +146,8 @@ def test_time_running_out_and_cancellation_drop_what_waits(rig):
     gate.set()
     assert engine.embed("tiny", [tensor(5)], Caller()).vectors[0, 0] == 5
     # Only what had left the queue before it died was run; the rest cost nothing.
-    assert sum(sessions[0].sizes) < 41
+    # One batch had been dispatched before, and one image came after.
+    assert sum(sessions[0].sizes) <= 8 + 1
     while engine.admission.images:
         threading.Event().wait(0.001)
 
@@ -156,9 +158,40 @@ def test_a_failing_batch_fails_its_images_and_the_stage_lives_on(rig):
     embedded = engine.embed("tiny", [tensor(1)] * 3, Caller())
     assert {type(error) for error in embedded.errors.values()} == {InternalError}
     assert "gone" not in embedded.errors[0].message
+    for _ in range(3):
+        engine.embed("tiny", [tensor(1)], Caller())
+    assert "in a row" in (engine.trouble() or "")
     broken.clear()
-    assert engine.trouble() is None
     assert engine.embed("tiny", [tensor(4)], Caller()).vectors[0, 0] == 4
+    assert engine.trouble() is None
+
+
+def test_batches_have_warmed_sizes_though_the_dead_leave_the_queue(rig):
+    engine, sessions, gate, _ = rig
+    engine.embed("tiny", [tensor(0)], Caller())
+    gate.clear()
+    sessions[0].entered.clear()
+    hooks = []
+    callers = [
+        threading.Thread(target=call_quietly, args=(engine, Caller(on_cancel=hooks.append)))
+        for _ in range(14)
+    ]
+    for caller in callers:
+        caller.start()
+    while engine.queued()["infer"] < 13:
+        threading.Event().wait(0.001)
+    for hook in hooks[3:]:
+        hook()
+    sessions[0].sizes.clear()
+    gate.set()
+    for caller in callers:
+        caller.join()
+    assert set(sessions[0].sizes) <= {1, 2, 4, 8}
+
+
+def call_quietly(engine, caller):
+    with contextlib.suppress(Cancelled):
+        engine.embed("tiny", [tensor(1)], caller)
 
 
 def test_closing_finishes_what_was_admitted_and_refuses_the_rest(rig):

@@ -45,8 +45,24 @@ def test_interactive_goes_first_until_bulk_has_aged():
     queue.put(bulk, 0.0)
     queue.put(interactive, 0.0)
     assert queue.take(1, 1.0).slots == [interactive]
-    queue.put(interactive, 1.0)
-    assert queue.take(1, 2.0).slots == [bulk]
+    for _ in range(9):
+        queue.put(slot("interactive"), 1.0)
+    lanes = [queue.take(1, 2.0).slots[0].lane for _ in range(9)]
+    assert lanes.count("bulk") == 1
+
+
+def test_a_standing_bulk_backlog_does_not_stand_before_interactive_callers():
+    queue = LaneQueue(aging_s=2)
+    for _ in range(500):
+        queue.put(slot("bulk"), 0.0)
+    for _ in range(20):
+        queue.put(slot("interactive"), 100.0)
+    taken = [entry.lane for _ in range(3) for entry in queue.take(8, 100.0).slots]
+    assert taken.count("interactive") >= 20
+    # Nor is bulk work stopped while interactive work never ends.
+    for _ in range(200):
+        queue.put(slot("interactive"), 101.0)
+    assert [entry.lane for entry in queue.take(90, 102.0).slots].count("bulk") == 10
 
 
 def test_the_dead_are_dropped_and_cost_no_place_in_the_batch():
@@ -95,6 +111,14 @@ def test_a_refusal_says_when_to_come_again_and_counts_nothing():
         admission.admit(2, 10)
     assert caught.value.retry_after_s > 0
     assert (admission.images, admission.bytes) == (3, 10)
+
+
+def test_bulk_work_leaves_room_for_interactive_callers():
+    admission = Admission(QueueLimits(max_images=100, max_bytes=1000))
+    admission.admit(75, 10, "bulk")
+    with pytest.raises(Overloaded):
+        admission.admit(1, 1, "bulk")
+    admission.admit(25, 10, "interactive")
 
 
 def test_what_fits_into_no_queue_is_the_callers_fault():

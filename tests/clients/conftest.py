@@ -1,5 +1,7 @@
 """A small real server on loopback, and one way to call it from both clients."""
 
+# ruff: noqa: N802 - gRPC names the methods of a servicer.
+
 from __future__ import annotations
 
 import asyncio
@@ -362,20 +364,28 @@ class Caller:
     def __call__(
         self, fake: Fake, method: str, *args: Any, client: dict[str, Any] | None = None, **named: Any
     ):
-        """The result of a method; of ``embed_iter``, the list of its results, the first ``take`` of them."""
-        take = named.pop("take", None)
+        """The result of a method; of ``embed_iter``, the list of its results, the first ``take`` of them.
+
+        ``then`` is called at the end, also after an error, while the client is still open.
+        """
+        take, then = named.pop("take", None), named.pop("then", lambda: None)
         options = {"_rim": FakeTime().rim} | (client or {})
         if self.kind == "sync":
-            return self._sync(fake.target, options, method, take, args, named)
-        return asyncio.run(self._async(fake.target, options, method, take, args, named))
+            return self._sync(fake.target, options, method, take, then, args, named)
+        return asyncio.run(self._async(fake.target, options, method, take, then, args, named))
 
-    def _sync(self, target, options, method, take, args, named):
-        with trunkline.Client(target, **options) as client:
+    def _sync(self, target, options, method, take, then, args, named):
+        with trunkline.Client(target, **options) as client, contextlib.ExitStack() as stack:
+            stack.callback(then)
             answer = getattr(client, method)(*args, **named)
-            return list(itertools.islice(answer, take)) if method == "embed_iter" else answer
+            if method != "embed_iter":
+                return answer
+            with contextlib.closing(answer):
+                return list(itertools.islice(answer, take))
 
-    async def _async(self, target, options, method, take, args, named):
-        async with trunkline.AsyncClient(target, **options) as client:
+    async def _async(self, target, options, method, take, then, args, named):
+        async with trunkline.AsyncClient(target, **options) as client, contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, then)
             answer = getattr(client, method)(*args, **named)
             if method != "embed_iter":
                 return await answer

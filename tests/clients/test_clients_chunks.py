@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,7 +64,7 @@ def test_a_chunk_is_within_the_limits_unless_one_item_alone_is_larger(inputs, li
 @given(entries, limits)
 def test_no_chunk_could_have_taken_the_next_item(inputs, limit):
     chunks = feed_all(limit, inputs)
-    for chunk, after in zip(chunks, chunks[1:], strict=False):
+    for chunk, after in itertools.pairwise(chunks):
         size = sum(item.wire_bytes for item in chunk.payload)
         first = after.payload[0].wire_bytes if after.rows[:1] == [0] else 0
         assert len(chunk) == limit.count or size + first > limit.bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -61,11 +62,7 @@ class InProcess:
             "/trunkline.v1.Embedding/Embed": self.embed,
         }.get(method)
 
-        class Callable:
-            def future(_, request, timeout=None, metadata=None):
-                return self.pool.submit(handler, request)
-
-        return Callable()
+        return SimpleNamespace(future=lambda request, timeout=None: self.pool.submit(handler, request))
 
     def embed(self, request):
         if request.expect_space_id:

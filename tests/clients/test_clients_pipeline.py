@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 import trunkline
+from trunkline._options import Rim
 
 
 def endless(read: list[int]):
@@ -100,12 +101,17 @@ def test_a_failed_request_ends_the_others_and_says_which_items(fake, call):
     )
     helper.start()
     with pytest.raises(trunkline.Internal) as caught:
-        call(fake, "embed", images, client={"chunk_images": 2, "max_in_flight": 4})
+        call(
+            fake,
+            "embed",
+            images,
+            client={"chunk_images": 2, "max_in_flight": 4},
+            then=lambda: fake.wait_for(lambda f: f.cancelled == 1),
+        )
     helper.join()
     assert caught.value.items == range(4, 6)
     assert "items 4 to 5" in str(caught.value)
     assert isinstance(caught.value.__cause__, grpc.RpcError)
-    fake.wait_for(lambda f: f.cancelled == 1)
     hang.set()
 
 
@@ -116,8 +122,7 @@ def test_what_was_answered_before_a_failure_is_delivered(fake):
 
     def consume():
         with trunkline.Client(fake.target, chunk_images=1, max_in_flight=1) as client:
-            for part in client.embed_iter(images):
-                read.append(part.start)
+            read.extend(part.start for part in client.embed_iter(images))
 
     with pytest.raises(trunkline.Internal):
         consume()
@@ -139,17 +144,33 @@ def test_an_error_of_the_callers_own_iterator_passes_through_and_ends_the_rest(f
 
     images = plain() if call.kind == "sync" else awaited()
     with pytest.raises(KeyError, match="mine"):
-        call(fake, "embed", images, client={"chunk_images": 1})
-    fake.wait_for(lambda f: f.cancelled == 1)
+        call(
+            fake,
+            "embed",
+            images,
+            client={"chunk_images": 1},
+            then=lambda: fake.wait_for(lambda f: f.cancelled == 1),
+        )
     gate.set()
 
 
 def test_leaving_early_ends_what_is_on_its_way(fake, call):
-    gate = fake.gates[b"3"] = threading.Event()
-    call(fake, "embed_iter", endless([]), take=1, client={"chunk_images": 1, "max_in_flight": 4})
-    gate.set()
-    fake.wait_for(lambda f: f.running == 0)
-    assert len(fake.requests) <= 6
+    first, others = threading.Event(), threading.Event()
+    fake.gates |= {b"0": first, b"1": others, b"2": others, b"3": others}
+    opener = threading.Thread(target=lambda: (fake.wait_for(lambda f: f.running == 4), first.set()))
+    opener.start()
+    parts = call(
+        fake,
+        "embed_iter",
+        endless([]),
+        take=1,
+        client={"chunk_images": 1, "max_in_flight": 4},
+        then=lambda: fake.wait_for(lambda f: f.cancelled == 3),
+    )
+    opener.join()
+    others.set()
+    assert len(parts) == 1
+    assert len(fake.requests) == 4
 
 
 def test_closing_a_client_ends_its_calls(fake):
@@ -169,6 +190,31 @@ def test_closing_a_client_ends_its_calls(fake):
     client.close()
     thread.join()
     gate.set()
+    assert [type(error) for error in caught] == [trunkline.Cancelled]
+
+
+def test_closing_a_client_wakes_a_call_that_pauses(fake, refusal):
+    fake.refusals.append(refusal(grpc.StatusCode.UNAVAILABLE))
+    pausing = threading.Event()
+
+    def wait(event: threading.Event, _: float) -> bool:
+        pausing.set()
+        return event.wait(30)
+
+    client = trunkline.Client(fake.target, _rim=Rim(wait=wait))
+    caught: list[BaseException] = []
+
+    def embed() -> None:
+        try:
+            client.embed(b"0")
+        except trunkline.TrunklineError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=embed)
+    thread.start()
+    assert pausing.wait(30)
+    client.close()
+    thread.join()
     assert [type(error) for error in caught] == [trunkline.Cancelled]
 
 

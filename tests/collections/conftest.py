@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from trunkline_service.collections.boundary import storage_errors
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row, RowState

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import InvalidArgument

@@ -11,6 +11,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from trunkline_service.collections import schema
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row

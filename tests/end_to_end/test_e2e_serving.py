@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -132,6 +134,46 @@ def test_another_space_is_refused_naming_both_sides(client):
             attempt()
         assert one.space_id in str(caught.value)
         assert other.space_id in str(caught.value)
+
+
+def test_a_head_of_another_space_is_refused_naming_both_sides(tiny_server, client, cli):
+    home = tiny_server.stderr.parent
+    shades = [solid(value) for value in (*range(10, 60, 5), *range(180, 230, 5))]
+    # The tiny model's vectors of solid images all point one way; a stripe tells dark from light.
+    for shade in shades:
+        shade[: shade[0, 0, 0] // 8] = (0, 255, 0)
+    labels = ["dark"] * 10 + ["light"] * 10
+    client.add("shades", shades, labels=labels)
+    done = cli("heads", "fit", "shades", "--name", "shade", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert client.predict(shades, head="shade").labels == labels
+    other = client.embed([shades[0]], model="double")
+    mine = client.embed([shades[0]])
+    for attempt in (
+        lambda: client.predict([shades[0]], head="shade", model="double"),
+        lambda: client.predict(head="shade", vectors=other.vectors, space_id=other.space_id),
+    ):
+        with pytest.raises(trunkline.SpaceMismatch) as caught:
+            attempt()
+        assert mine.space_id in str(caught.value)
+        assert other.space_id in str(caught.value)
+    assert client.predict(head="shade", vectors=mine.vectors, space_id=mine.space_id).labels == ["dark"]
+
+
+def test_a_file_that_is_no_model_is_refused_though_its_checksum_is_right(tiny_server, client, publish_tiny):
+    root = tiny_server.stderr.parent / "models"
+    folder = publish_tiny(root, name="junk")
+    junk = b"these bytes are no ONNX graph"
+    folder.onnx.write_bytes(junk)
+    card = json.loads((folder.path / "card.json").read_text())
+    card["artifact"]["sha256"] = hashlib.sha256(junk).hexdigest()
+    (folder.path / "card.json").write_text(json.dumps(card))
+    try:
+        with pytest.raises(trunkline.FailedPrecondition, match="ONNX Runtime can't load") as caught:
+            client.embed([solid(1)], model="junk")
+        assert str(root) not in str(caught.value)
+    finally:
+        shutil.rmtree(root / "junk")
 
 
 def test_a_message_over_the_limit_says_so(tmp_path, start_server, publish_tiny, png):

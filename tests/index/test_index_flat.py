@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from trunkline_service.collections.matrix import EmbeddingMatrix
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import flat

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
+
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from trunkline_service.errors import InvalidArgument, SpaceMismatch
 from trunkline_service.jobs import local
 from trunkline_service.jobs.plan import chunks
 from trunkline_service.jobs.sources import SourceItem, scan_folder
-from trunkline_service.settings import Settings
+from trunkline_service.settings import QueueLimits, Settings
 from trunkline_service.workspace import Workspace
 
 
@@ -113,6 +115,74 @@ def test_a_job_never_mixes_spaces(photos, workspace, publish_tiny):
     publish_tiny(Path(workspace.settings.models), name="other", scale=2.0)
     with pytest.raises(SpaceMismatch, match=r"'c'.*tiny@1"):
         local.run(workspace, scan_folder(photos), "c", model="other")
+
+
+def test_a_model_that_came_again_with_other_weights_is_noticed(photos, workspace, publish_tiny):
+    """The collection refers to tiny@1; another tiny@1 stands in its place."""
+    local.run(workspace, scan_folder(photos), "c")
+    root = Path(workspace.settings.models)
+    shutil.rmtree(root / "tiny")
+    publish_tiny(root, scale=-1.0)
+    (photos / "new.png").write_bytes((photos / "train/ants/1.png").read_bytes())
+    with pytest.raises(SpaceMismatch, match="'c' holds"):
+        local.run(workspace, scan_folder(photos), "c")
+    assert workspace.collections.open("c").info().rows == 5
+
+
+def test_a_vector_that_is_not_finite_is_an_error_row_and_the_job_ends(photos, workspace, publish_tiny):
+    publish_tiny(Path(workspace.settings.models), name="broken", scale=float("inf"))
+    result = local.run(workspace, scan_folder(photos), "c", model="broken")
+    assert result.errors == {"non_finite_embedding": 5}
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path, workspace, png):
+    root = tmp_path / "odd"
+    root.mkdir()
+    path = os.path.join(os.fsencode(root), b"caf\xe9.png")
+    try:
+        Path(os.fsdecode(path)).write_bytes(png(solid(1)))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    result = local.run(workspace, scan_folder(root), "c")
+    assert (result.embedded, result.errors) == (1, {})
+    assert workspace.collections.open("c").get(["caf\\xe9.png"])[0].status == "ok"
+
+
+def test_a_folder_that_can_not_be_listed_is_reported(photos, monkeypatch):
+    real = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("bees"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    scan = scan_folder(photos)
+    assert len(scan.items) == 3
+    assert scan.unreadable[0].endswith("bees: Permission denied")
+    assert "can't be read" in scan.describe()
+
+
+def test_a_small_queue_makes_small_chunks(tmp_path, photos, publish_tiny):
+    publish_tiny(tmp_path / "models")
+    settings = Settings(
+        models=str(tmp_path / "models"),
+        data=str(tmp_path / "data"),
+        default_model="tiny",
+        threads=1,
+        queue=QueueLimits(max_images=4, max_bytes=40_000),
+    )
+    with Workspace(settings) as small:
+        assert local.run(small, scan_folder(photos), "c", pause=lambda _: None).embedded == 5
+
+
+def test_a_collections_own_decode_mode_is_used(tmp_path, photos, workspace):
+    local.run(workspace, scan_folder(photos), "c")
+    fast = dataclasses.replace(workspace.settings, decode="fast")
+    with Workspace(fast) as other:
+        (photos / "more.png").write_bytes((photos / "train/ants/1.png").read_bytes())
+        assert local.run(other, scan_folder(photos), "c").embedded == 1
+        assert other.collections.open("c").get(["more.png"])[0].decode == "exact"
 
 
 def test_an_interrupted_job_goes_on(photos, workspace, monkeypatch):

@@ -118,6 +118,8 @@ def test_another_shape_needs_another_name(root, publish_tiny):
         (lambda card: card.update(name="other"), "can't be renamed"),
         (lambda card: card["preprocess"].pop("mean"), "mean"),
         (lambda card: card["artifact"].update(bytes=True), "bytes"),
+        (lambda card: card["batch"].update(sizes=5), "sizes"),
+        (lambda card: card.update(tools=3), "tools"),
     ],
 )
 def test_a_card_that_is_wrong_says_what_is(root, publish_tiny, change, message):
@@ -179,5 +181,49 @@ def test_live_models_load_once_and_find_new_versions(root, publish_tiny):
         thread.join()
     assert opened == ["tiny@1"]
     publish_tiny(root)
-    assert live.get().card.version == 2
+    # The new version is loaded aside; callers are served by the old one until it is warm.
+    while live.get().card.version == 1:
+        assert len(opened) <= 2
     assert live.loaded() == ["tiny@1", "tiny@2"]
+    assert live.get("tiny@1").card.version == 1
+
+
+def test_a_new_version_that_is_broken_changes_nothing_for_callers(root, publish_tiny):
+    publish_tiny(root)
+    tried = threading.Event()
+
+    def open_session(folder):
+        try:
+            return ModelSession(folder, Device("cpu"), 1)
+        finally:
+            if folder.card.version == 2:
+                tried.set()
+
+    live = LiveModels(ModelRepository(root), open_session, "tiny")
+    live.get()
+    publish_tiny(root).onnx.write_bytes(b"damaged")
+    assert live.get().card.version == 1
+    assert tried.wait(30)
+    assert live.get().card.version == 1
+    with pytest.raises(ModelFileError, match="does not match"):
+        live.get("tiny@2")
+
+
+def test_a_folder_that_came_again_with_another_resize_rule_is_another_model(root, publish_tiny):
+    folder = publish_tiny(root)
+    live = LiveModels(ModelRepository(root), lambda found: ModelSession(found, Device("cpu"), 1), "tiny")
+    live.get("tiny@1")
+    card = json.loads((folder.path / "card.json").read_text())
+    card["preprocess"]["interpolation"] = "nearest"
+    card["space_id"] = "sp1-other"
+    (folder.path / "card.json").write_text(json.dumps(card))
+    found = live.get("tiny@1").card
+    assert (found.space_id, found.preprocess.interpolation) == ("sp1-other", "nearest")
+
+
+def test_errors_name_no_path_of_the_server(root, publish_tiny):
+    folder = publish_tiny(root)
+    (folder.path / "card.json").unlink()
+    with pytest.raises(ModelFileError) as caught:
+        ModelRepository(root).resolve("tiny")
+    assert str(root) not in str(caught.value)

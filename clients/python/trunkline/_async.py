@@ -82,8 +82,6 @@ class AsyncCalls(Plan):
                 while flights and (len(flights) >= self._options.max_in_flight or flights[0][1].done()):
                     yield await _landed(job, flights)
                 flights.append((chunk, asyncio.create_task(self._fly(job, chunk, timeout))))
-                # Lets the request start before the next chunk is gathered: a plain iterator gives the loop no turn.
-                await asyncio.sleep(0)
             while flights:
                 yield await _landed(job, flights)
         finally:

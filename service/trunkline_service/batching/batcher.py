@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trunkline_service.batching.buckets import batch_size
 from trunkline_service.batching.mailbox import Clock
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.request import Slot
 from trunkline_service.batching.stage import Stage
-from trunkline_service.errors import TrunklineError
+from trunkline_service.errors import NonFiniteEmbedding, TrunklineError
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.session import ModelSession
 
@@ -47,6 +48,7 @@ class Batcher:
         self._clock = clock
         self._observer = observer
         self._learn = learn
+        self._buckets = buckets
         height, width = session.input_size
         self._gathered = np.empty((buckets[-1], height, width, 3), np.uint8)
         self.stage = Stage(
@@ -64,6 +66,13 @@ class Batcher:
         self.stage.mailbox.put(slot)
 
     def _run(self, slots: list[Slot]) -> None:
+        # Dead slots left the queue after the size was chosen, so what is left is cut to full buckets again.
+        while slots:
+            size = batch_size(len(slots), self._buckets)
+            self._run_bucket(slots[:size])
+            slots = slots[size:]
+
+    def _run_bucket(self, slots: list[Slot]) -> None:
         for row, slot in enumerate(slots):
             assert slot.pixels is not None
             self._gathered[row] = slot.pixels
@@ -72,7 +81,18 @@ class Batcher:
         seconds = self._clock() - started
         self._learn(len(slots), seconds)
         self._observer.batch(self.session.card.reference, len(slots), seconds)
-        for slot, vector in zip(slots, vectors, strict=True):
+        usable: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+        for slot, vector, finite in zip(slots, vectors, usable, strict=True):
             slot.infer_s = seconds
-            slot.store(vector)
-            self._settle(slot, None)
+            if finite:
+                slot.store(vector)
+                self._settle(slot, None)
+            else:
+                self._observer.image_failed(NonFiniteEmbedding.reason)
+                self._settle(slot, self._non_finite())
+
+    def _non_finite(self) -> NonFiniteEmbedding:
+        return NonFiniteEmbedding(
+            f"model {self.session.card.reference} gives a vector with NaN or infinity for this image; "
+            "leave the image out, or use another model or precision"
+        )

@@ -8,7 +8,7 @@ from trunkline_service.batching.mailbox import Clock
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.request import Slot
 from trunkline_service.batching.stage import Stage
-from trunkline_service.errors import ImageError, TrunklineError
+from trunkline_service.errors import ImageError, TrunklineError, Unavailable
 from trunkline_service.images.inputs import prepare
 from trunkline_service.settings import Settings
 
@@ -34,7 +34,7 @@ class DecodePool:
             assert slot.image is not None
             try:
                 slot.pixels = prepare(
-                    slot.image, destination.preprocess, self._settings.decode, self._settings.image
+                    slot.image, destination.preprocess, slot.request.decode, self._settings.image
                 )
             except ImageError as exc:
                 self._observer.image_failed(exc.reason)
@@ -43,4 +43,7 @@ class DecodePool:
             slot.image = None
             slot.decode_s = self._clock() - started
             self._observer.decoded(slot.decode_s)
-            destination.accept(slot)
+            try:
+                destination.accept(slot)
+            except Unavailable as exc:
+                self._settle(slot, exc)

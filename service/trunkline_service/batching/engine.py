@@ -28,11 +28,13 @@ class Caller:
         lane: ``interactive`` or ``bulk``.
         timeout_s: Seconds it will wait; None for no limit.
         on_cancel: Registers a function to be called if the caller goes away.
+        decode: How JPEG is decoded; None for the engine's own mode.
     """
 
     lane: Lane = "interactive"
     timeout_s: float | None = None
     on_cancel: Callable[[Callable[[], None]], None] | None = None
+    decode: DecodeMode | None = None
 
 
 @dataclass(frozen=True)

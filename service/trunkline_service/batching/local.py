@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from trunkline_service.settings import Settings
 
 # A single batch that takes longer than this means that the device hangs.
 _STALL_S = 120.0
+_log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -49,9 +51,12 @@ class LocalEngine:
 
     def embed(self, model: str, images: Sequence[ImageInput], caller: Caller) -> Embedded:
         """See ``Engine.embed``."""
+        # The caller's time runs while its model is loaded, too.
+        arrived = self._clock()
         session = self._models.get(model)
-        request = self._admit(session, images, caller)
-        if not request.wait(caller.timeout_s):
+        deadline = None if caller.timeout_s is None else arrived + caller.timeout_s
+        request = self._admit(session, images, caller, deadline)
+        if not request.wait(None if deadline is None else max(0.0, deadline - self._clock())):
             request.cancel()
             raise DeadlineExpired(
                 f"{len(images)} images were not served within {caller.timeout_s:.1f} s; "
@@ -59,7 +64,7 @@ class LocalEngine:
             )
         if request.cancelled:
             raise Cancelled("the caller cancelled the request")
-        return Embedded(request.vectors, request.errors, session.card, self._settings.decode, request.timings)
+        return Embedded(request.vectors, request.errors, session.card, request.decode, request.timings)
 
     def trouble(self) -> str | None:
         """See ``Engine.trouble``."""
@@ -68,14 +73,18 @@ class LocalEngine:
         return next((text for stage in stages if (text := stage.trouble(_STALL_S)) is not None), None)
 
     def close(self, timeout_s: float) -> None:
-        """Refuses new work, finishes what was admitted, joins the threads."""
+        """Refuses new work, finishes what was admitted within ``timeout_s``, joins the threads."""
+        deadline = self._clock() + timeout_s
         with self._guard:
             self._closing = True
             batchers = list(self._batchers.values())
         # In the order of the flow: what is decoded last must still be run.
-        self._decoder.stage.close(timeout_s)
-        for batcher in batchers:
-            batcher.stage.close(timeout_s)
+        abandoned = self._decoder.stage.close(deadline)
+        abandoned += sum(batcher.stage.close(deadline) for batcher in batchers)
+        if abandoned:
+            _log.error(
+                "%d admitted images were given up: they did not finish in %.0f s", abandoned, timeout_s
+            )
 
     def queued(self) -> dict[str, int]:
         """Images that wait, by stage."""
@@ -86,15 +95,22 @@ class LocalEngine:
             "infer": sum(len(batcher.stage.mailbox) for batcher in batchers),
         }
 
-    def _admit(self, session: ModelSession, images: Sequence[ImageInput], caller: Caller) -> Request:
-        deadline = None if caller.timeout_s is None else self._clock() + caller.timeout_s
+    def _admit(
+        self, session: ModelSession, images: Sequence[ImageInput], caller: Caller, deadline: float | None
+    ) -> Request:
+        decode = caller.decode or self._settings.decode
+        preprocess = session.card.preprocess
         with self._guard:
             if self._closing:
                 raise Unavailable("the server is shutting down; send the request to another one")
-            request = Request(self._batcher(session), len(images), session.card.dim, caller.lane, deadline)
-            slots = [Slot(request, index, image, cost_of(image)) for index, image in enumerate(images)]
+            request = Request(
+                self._batcher(session), len(images), session.card.dim, caller.lane, deadline, decode
+            )
+            slots = [
+                Slot(request, index, image, cost_of(image, preprocess)) for index, image in enumerate(images)
+            ]
             # Under the guard, so that `close` can't slip in between admission and the mailbox.
-            self.admission.admit(len(slots), sum(slot.cost for slot in slots))
+            self.admission.admit(len(slots), sum(slot.cost for slot in slots), caller.lane)
             for slot in slots:
                 self._decoder.stage.mailbox.put(slot)
         if caller.on_cancel is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from trunkline_service.batching.queue import LaneQueue, Taken
 from trunkline_service.batching.request import Slot
+from trunkline_service.errors import Unavailable
 
 Clock = Callable[[], float]
 
@@ -28,8 +29,14 @@ class Mailbox:
             return len(self._queue)
 
     def put(self, slot: Slot) -> None:
-        """Adds a slot and wakes a waiting thread."""
+        """Adds a slot and wakes a waiting thread.
+
+        Raises:
+            Unavailable: It is closed; nobody would take the slot.
+        """
         with self._condition:
+            if self._closed:
+                raise Unavailable("the server is shutting down; send the request to another one")
             self._queue.put(slot, self._clock())
             self._condition.notify()
 

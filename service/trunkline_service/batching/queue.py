@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from trunkline_service.batching.request import Slot
 from trunkline_service.errors import TrunklineError
 
+_INTERACTIVE_PER_AGED_BULK = 8
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -25,11 +27,13 @@ class Taken:
 class LaneQueue:
     """Two lanes, each first in, first out.
 
-    Interactive slots go first. A bulk slot that has waited ``aging_s`` goes before them, so that a busy
-    server slows bulk work down and never stops it.
+    Interactive slots go first. While they wait, one place in nine at most goes to a bulk slot that has
+    waited ``aging_s``: a busy server slows bulk work down and never stops it, and a standing backlog of
+    bulk work does not stand before interactive callers.
     """
 
     def __init__(self, aging_s: float = 2.0) -> None:
+        self._interactive_in_a_row = 0
         self._lanes: dict[str, deque[Slot]] = {"interactive": deque(), "bulk": deque()}
         self._aging_s = aging_s
 
@@ -46,6 +50,9 @@ class LaneQueue:
         taken = Taken([], [])
         while len(taken.slots) < most and len(self):
             slot = self._next_lane(now).popleft()
+            # Only what goes while both wait is a turn of the one at the other's cost.
+            contested = bool(self._lanes["bulk"]) and slot.lane == "interactive"
+            self._interactive_in_a_row = self._interactive_in_a_row + 1 if contested else 0
             slot.queue_s += now - slot.enqueued
             verdict = slot.request.verdict(now)
             if verdict is None:
@@ -63,5 +70,6 @@ class LaneQueue:
 
     def _next_lane(self, now: float) -> deque[Slot]:
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
-        aged = bool(bulk) and now - bulk[0].enqueued >= self._aging_s
+        due = self._interactive_in_a_row >= _INTERACTIVE_PER_AGED_BULK
+        aged = bool(bulk) and due and now - bulk[0].enqueued >= self._aging_s
         return bulk if aged or not interactive else interactive

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trunkline_service.errors import Cancelled, DeadlineExpired, TrunklineError
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.images.preprocess import Preprocess
+from trunkline_service.settings import DecodeMode
 
 Lane = Literal["interactive", "bulk"]
 
@@ -48,12 +49,20 @@ class Request:
         vectors: float32 [N, dim]; NaN where an image failed.
         errors: Reasons by image.
         deadline: On the clock of the engine, in seconds; None for no limit.
+        decode: How its JPEGs are decoded.
     """
 
     def __init__(
-        self, destination: Destination, images: int, dim: int, lane: Lane, deadline: float | None
+        self,
+        destination: Destination,
+        images: int,
+        dim: int,
+        lane: Lane,
+        deadline: float | None,
+        decode: DecodeMode = "exact",
     ) -> None:
         self.destination = destination
+        self.decode = decode
         self.vectors: NDArray[np.float32] = np.full((images, dim), np.nan, np.float32)
         self.errors: dict[int, TrunklineError] = {}
         self.lane = lane
@@ -159,6 +168,7 @@ class Slot:
         self.request.count_down(self, error)
 
 
-def cost_of(image: ImageInput) -> int:
-    """Bytes that a waiting image holds."""
-    return len(image.data)
+def cost_of(image: ImageInput, preprocess: Preprocess) -> int:
+    """Bytes that a waiting image holds: as it came, or decoded for the network, whichever is more."""
+    height, width = preprocess.input_size
+    return max(len(image.data), height * width * 3)

@@ -10,9 +10,11 @@ from trunkline_service.batching.mailbox import Clock, Mailbox
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.queue import Taken
 from trunkline_service.batching.request import Slot
-from trunkline_service.errors import InternalError, TrunklineError
+from trunkline_service.errors import InternalError, TrunklineError, Unavailable
 
 _log = logging.getLogger(__name__)
+# One failure can be an accident; a device that is gone fails every time.
+_TOO_MANY_FAILURES = 3
 
 
 class Stage:
@@ -46,6 +48,7 @@ class Stage:
         self._clock = clock
         self._observer = observer
         self._busy_since: dict[int, float] = {}
+        self._failures_in_a_row = 0
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -54,21 +57,31 @@ class Stage:
             thread.start()
 
     def trouble(self, stall_s: float) -> str | None:
-        """What is wrong with this stage: a thread that died, or one that has been busy for too long."""
+        """What is wrong with this stage: a thread that died or hangs, or work that fails every time."""
         dead = [thread.name for thread in self._threads if not thread.is_alive()]
         if dead:
             return f"{', '.join(dead)} died"
+        if self._failures_in_a_row >= _TOO_MANY_FAILURES:
+            return f"{self._name} failed {self._failures_in_a_row} times in a row"
         now = self._clock()
         for since in list(self._busy_since.values()):
             if now - since > stall_s:
                 return f"{self._name} has been busy with one batch for {now - since:.0f} s"
         return None
 
-    def close(self, timeout: float | None) -> None:
-        """Lets the threads finish what waits, and waits for them."""
+    def close(self, deadline: float) -> int:
+        """Lets the threads finish what waits, until ``deadline`` on the stage's clock.
+
+        Returns:
+            How many slots had to be given up; their callers are told.
+        """
         self.mailbox.close()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - self._clock()))
+        abandoned = self.mailbox.drain()
+        for slot in abandoned:
+            self._settle(slot, Unavailable("the server shut down before this image's turn came"))
+        return len(abandoned)
 
     def _loop(self) -> None:
         me = threading.get_ident()
@@ -79,8 +92,10 @@ class Stage:
             self._busy_since[me] = self._clock()
             try:
                 self._work(taken.slots)
+                self._failures_in_a_row = 0
             except Exception:  # noqa: BLE001 - a stage must outlive any defect in its work; it is logged
                 _log.exception("%s failed on %d images", self._name, len(taken.slots))
+                self._failures_in_a_row += 1
                 self._fail(taken.slots)
             finally:
                 del self._busy_since[me]

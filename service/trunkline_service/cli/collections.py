@@ -59,6 +59,7 @@ def show(name: str, place: Place) -> None:
     """
     with place.client() as client:
         info = client.collection(name)
+        output.say_about(client, info.model)
     if place.json:
         output.print_json(_as_json(info))
         return

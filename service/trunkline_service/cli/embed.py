@@ -19,7 +19,11 @@ from trunkline_service.cli.options import Place, place_options
 @click.option(
     "--model", default="", metavar="NAME[@VERSION]", help="[default: the collection's, or the bundled one]"
 )
-@click.option("--decode", type=click.Choice(["exact", "fast"]), help="How JPEG is decoded.  [default: exact]")
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "fast"]),
+    help="How JPEG is decoded.  [default: the collection's, or exact]",
+)
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
 @place_options
@@ -44,7 +48,10 @@ def embed(
     scan = scan_folder(source)
     if not place.json:
         output.say(f"{source}: {scan.describe()}")
-    with Workspace(place.settings(decode=decode, device=device)) as workspace:
+    settings = place.settings(decode=decode, device=device)
+    with Workspace(settings) as workspace:
+        if decode is not None and into in workspace.collections.names():
+            workspace.collections.open(into).check_decode(settings.decode)
         with _bar(quiet=place.json) as bar:
             task = bar.add_task("embedding", total=None, rate="")
             try:
@@ -61,6 +68,8 @@ def embed(
         output.print_json(dataclasses.asdict(result))
         return
     output.say_about_card(card)
+    for folder in scan.unreadable:
+        output.warn(f"{folder}; its images are missing")
     _report(result, into)
 
 

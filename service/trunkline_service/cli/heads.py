@@ -31,6 +31,7 @@ def fit(collection: str, name: str, kind: str, folds: int, place: Place) -> None
     place.only_here("heads fit")
     with Workspace(place.settings()) as workspace:
         card = workspace.fit_head(collection, name, kind, folds)
+        output.say_about_model(card.model, workspace.collections.open(collection).spec.pretrained)
     metrics = card.metrics
     if place.json:
         output.print_json({**card.to_json(), "accuracy": metrics.accuracy})

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import trunkline
 from trunkline_service.models.card import ModelCard
 
 BUNDLED_MODEL = "trunkline-small"
@@ -74,6 +75,16 @@ def say_about_model(name: str, pretrained: bool) -> None:
         )
     if not pretrained:
         warn(f"model {name} has random weights (--no-pretrained); its vectors mean nothing")
+
+
+def say_about(client: trunkline.Client, reference: str) -> None:
+    """The same, of a model that the client knows by its reference."""
+    try:
+        pretrained = client.model(reference).pretrained
+    except trunkline.NotFound:
+        # A head or a collection can outlive its model; the vectors are what they were.
+        return
+    say_about_model(reference, pretrained)
 
 
 def say_about_card(card: ModelCard) -> None:

@@ -19,6 +19,8 @@ def predict(images: tuple[str, ...], head: str, place: Place) -> None:
     """
     with place.client() as client:
         result = client.predict(images, head=head)
+        if result.model is not None:
+            output.say_about(client, str(result.model))
     # There is none where no image could be read here, so that the server was never asked.
     used = f"{result.head.name}@{result.head.version}" if result.head else head
     failed = {failure.index: failure for failure in result.errors}

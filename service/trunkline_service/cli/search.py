@@ -23,6 +23,7 @@ def search(images: tuple[str, ...], collection: str, k: int, where: str | None, 
         raise click.UsageError(f"-k is {k}; it must be at least 1")
     with place.client() as client:
         result = client.search(collection, images, k=k, where=where)
+        output.say_about(client, client.collection(collection).model)
     failed = {failure.index: failure for failure in result.errors}
     hits = [
         [

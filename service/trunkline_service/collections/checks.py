@@ -34,7 +34,7 @@ def check_decode(name: str, spec: CollectionSpec, rows: Sequence[Row], decode: s
     got = f"these are {decode!r}" if other is None else f"row {other.id!r} is {other.decode!r}"
     raise DecodeModeMismatch(
         f"collection {name!r} holds vectors of decode mode {spec.decode!r}, {got}; "
-        f"decode with {spec.decode!r}, or allow mixed modes"
+        f"decode with {spec.decode!r}, or use another collection"
     )
 
 

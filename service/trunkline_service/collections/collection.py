@@ -97,6 +97,14 @@ class Collection:
         """
         check_space(self.name, self.spec, space_id)
 
+    def check_decode(self, decode: str) -> None:
+        """Refuses vectors of the other decode mode.
+
+        Raises:
+            DecodeModeMismatch: Naming both modes.
+        """
+        check_decode(self.name, self.spec, (), decode)
+
     def upsert(
         self, rows: Sequence[Row], *, space_id: str, decode: str, allow_mixed_decode: bool = False
     ) -> int:
@@ -148,12 +156,8 @@ class Collection:
             counts = _with_retries(merge).execute(pa.table({"id": sorted(set(ids))}, schema=key))
             return int(counts["num_deleted_rows"])
 
-    def get(self, ids: Sequence[str]) -> list[Row]:
-        """The rows of these ids, in this order.
-
-        Raises:
-            RowNotFound: Naming the ids that have no row.
-        """
+    def find(self, ids: Sequence[str]) -> dict[str, Row]:
+        """The rows that there are of these ids."""
         dataset = self._open().dataset
         found: dict[str, Row] = {}
         wanted = list(dict.fromkeys(ids))
@@ -161,7 +165,16 @@ class Collection:
             for start in range(0, len(wanted), _IDS_PER_FILTER):
                 part = wanted[start : start + _IDS_PER_FILTER]
                 found |= {row.id: row for row in table_to_rows(dataset.to_table(filter=_id_filter(part)))}
-        missing = [repr(row_id) for row_id in wanted if row_id not in found]
+        return found
+
+    def get(self, ids: Sequence[str]) -> list[Row]:
+        """The rows of these ids, in this order.
+
+        Raises:
+            RowNotFound: Naming the ids that have no row.
+        """
+        found = self.find(ids)
+        missing = [repr(row_id) for row_id in dict.fromkeys(ids) if row_id not in found]
         if missing:
             more = f" and {len(missing) - _NAMED_IDS} more" if len(missing) > _NAMED_IDS else ""
             raise RowNotFound(f"collection {self.name!r} has no row {', '.join(missing[:_NAMED_IDS])}{more}")

@@ -24,7 +24,7 @@ def read(path: Path) -> bytes:
     except FileNotFoundError as exc:
         raise missing(path) from exc
     except OSError as exc:
-        raise StorageError(f"{path} can't be read: {exc.strerror}") from exc
+        raise StorageError(f"{shown(path)} can't be read: {exc.strerror}") from exc
 
 
 def stamp(path: Path) -> Stamp:
@@ -39,13 +39,20 @@ def stamp(path: Path) -> Stamp:
     except FileNotFoundError as exc:
         raise missing(path) from exc
     except OSError as exc:
-        raise StorageError(f"{path} can't be read: {exc.strerror}") from exc
+        raise StorageError(f"{shown(path)} can't be read: {exc.strerror}") from exc
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def shown(path: Path) -> str:
+    """``heads/<name>/<version>/<file>``, without the folder of the server: callers read this."""
+    return "/".join(path.parts[-4:])
 
 
 def missing(path: Path) -> ModelFileError:
     """The error of a version folder that lacks one of its files."""
-    return ModelFileError(f"{path} is missing; restore it, or remove its folder and fit the head again")
+    return ModelFileError(
+        f"{shown(path)} is missing; restore it, or remove its folder and fit the head again"
+    )
 
 
 def entries(folder: Path) -> list[str]:

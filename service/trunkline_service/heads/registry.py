@@ -158,17 +158,17 @@ class HeadRegistry:
         found = hashlib.sha256(model).hexdigest()
         if found != card.head_sha256:
             raise ModelFileError(
-                f"{path} has SHA-256 {found}, its card says {card.head_sha256}: the file was changed or "
+                f"{folder.shown(path)} has SHA-256 {found}, its card says {card.head_sha256}: the file was changed or "
                 "damaged; restore it, or fit the head again"
             )
         return LoadedHead(card, model)
 
     def _read_card(self, name: str, version: int) -> HeadCard:
         path = self._folder(name, version) / CARD_FILE
-        card = HeadCard.loads(folder.read(path), str(path))
+        card = HeadCard.loads(folder.read(path), folder.shown(path))
         if (card.name, card.version) != (name, version):
             raise ModelFileError(
-                f"{path} is the card of {card.ref}, and lies in the folder of {name}@{version}; move it back"
+                f"{folder.shown(path)} is the card of {card.ref} in the folder of {name}@{version}; move it back"
             )
         return card
 

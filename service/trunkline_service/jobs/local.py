@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.batching.engine import Caller
+from trunkline_service.batching.engine import Caller, Embedded
+from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row
-from trunkline_service.errors import ImageError, TrunklineError
+from trunkline_service.errors import ImageError, ImageTooLarge, Overloaded, TrunklineError, UnreadableFile
 from trunkline_service.images.inputs import EncodedImage
 from trunkline_service.jobs.plan import Plan, chunks, make_plan
-from trunkline_service.jobs.sources import FolderScan, SourceItem
+from trunkline_service.jobs.sources import FolderScan, SourceItem, text_of
 from trunkline_service.settings import DecodeMode
 from trunkline_service.workspace import Workspace
 
@@ -75,12 +76,6 @@ class JobResult:
     version: int
 
 
-class UnreadableFile(ImageError):
-    """A file that can't be read: gone, not allowed, not a regular file."""
-
-    reason = "unreadable_file"
-
-
 def run(
     workspace: Workspace,
     scan: FolderScan,
@@ -89,6 +84,7 @@ def run(
     retry_failed: bool = False,
     progress: Callable[[Progress], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
 ) -> JobResult:
     """Embeds the images of a folder into a collection; run again, it goes on where it ended.
 
@@ -103,20 +99,23 @@ def run(
         retry_failed: Try the error rows of earlier runs again.
         progress: Called after each commit.
         clock: Monotonic seconds.
+        pause: Waits so many seconds; asked when others fill the engine's queue.
 
     Raises:
-        SpaceMismatch, DecodeModeMismatch: The collection holds other vectors.
+        SpaceMismatch: The collection holds vectors of another space.
         StorageError: The disk is full, say; what was committed stays.
     """
     started = clock()
     collection = workspace.open_for(into, model)
+    # Pinned: a version that is published meanwhile belongs to the next job.
+    pinned = workspace.models.get(model or collection.spec.model).card.reference
     plan = make_plan(scan.items, collection.states(), retry_failed)
     job = uuid.uuid4().hex[:12]
-    name = model or collection.spec.model
     errors: Counter[str] = Counter()
     done, version = 0, collection.version
-    for rows in _embedded_chunks(workspace, plan, name, job):
-        version = collection.upsert(rows, space_id=collection.spec.space_id, decode=workspace.settings.decode)
+    embedding = _Embedding(workspace, collection, pinned, job, pause)
+    for rows, space_id in embedding.chunks(plan):
+        version = collection.upsert(rows, space_id=space_id, decode=collection.spec.decode)
         done += len(rows)
         errors.update(row.error.partition(":")[0] for row in rows if row.error is not None)
         if progress is not None:
@@ -124,7 +123,7 @@ def run(
     return JobResult(
         job=job,
         collection=into,
-        model=workspace.repository.resolve(name).card.reference,
+        model=pinned,
         space_id=collection.spec.space_id,
         embedded=done - errors.total(),
         unchanged=plan.done,
@@ -135,40 +134,66 @@ def run(
     )
 
 
-def _embedded_chunks(workspace: Workspace, plan: Plan, model: str, job: str) -> Iterator[list[Row]]:
-    """Rows by chunk, in order, with a few chunks under way at once."""
-    pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="job")
-    waiting: deque[Future[list[Row]]] = deque()
-    try:
-        for chunk in chunks(plan.todo, _CHUNK_IMAGES, _CHUNK_BYTES):
-            waiting.append(pool.submit(_embed_chunk, workspace, chunk, model, job))
-            if len(waiting) == _IN_FLIGHT:
+class _Embedding:
+    """Turns planned items into rows, a few chunks at once."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        collection: Collection,
+        model: str,
+        job: str,
+        pause: Callable[[float], None],
+    ) -> None:
+        self._workspace = workspace
+        self._collection = collection
+        self._model = model
+        self._job = job
+        self._pause = pause
+
+    def chunks(self, plan: Plan) -> Iterator[tuple[list[Row], str]]:
+        """Rows and the space of their vectors, chunk by chunk, in order."""
+        # All chunks under way together must fit into the bulk lane's part of the engine's queue.
+        queue = self._workspace.settings.queue
+        most_images = max(1, min(_CHUNK_IMAGES, queue.max_images // (_IN_FLIGHT + 1)))
+        most_bytes = max(1, min(_CHUNK_BYTES, queue.max_bytes // (_IN_FLIGHT + 1)))
+        pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="job")
+        waiting: deque[Future[tuple[list[Row], str]]] = deque()
+        try:
+            for chunk in chunks(plan.todo, most_images, most_bytes):
+                waiting.append(pool.submit(self._rows, chunk))
+                if len(waiting) == _IN_FLIGHT:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
+    def _rows(self, chunk: list[SourceItem]) -> tuple[list[Row], str]:
+        limit = self._workspace.settings.image.max_bytes
+        read = [_read(item, limit) for item in chunk]
+        embedded = self._embed([EncodedImage(data) for data in read if isinstance(data, bytes)])
+        rows: list[Row] = []
+        position = 0
+        for item, data in zip(chunk, read, strict=True):
+            if isinstance(data, ImageError):
+                rows.append(_row(item, self._job, embedded.decode, b"", None, data))
+                continue
+            error = embedded.errors.get(position)
+            if error is not None and not isinstance(error, ImageError):
+                # A defect or a deadline says nothing about the image: the job stops, and can be run again.
+                raise error
+            vector = None if error else embedded.vectors[position]
+            rows.append(_row(item, self._job, embedded.decode, data, vector, error))
+            position += 1
+        return rows, embedded.card.space_id
 
-def _embed_chunk(workspace: Workspace, chunk: list[SourceItem], model: str, job: str) -> list[Row]:
-    limit = workspace.settings.image.max_bytes
-    read = [_read(item, limit) for item in chunk]
-    images = [EncodedImage(data) for data in read if isinstance(data, bytes)]
-    embedded = workspace.embed(images, model, Caller(lane="bulk"))
-    rows: list[Row] = []
-    position = 0
-    for item, data in zip(chunk, read, strict=True):
-        if isinstance(data, ImageError):
-            rows.append(_row(item, job, embedded.decode, b"", None, data))
-            continue
-        error = embedded.errors.get(position)
-        if error is not None and not isinstance(error, ImageError):
-            # A defect or a deadline says nothing about the image: the job stops, and can be run again.
-            raise error
-        vector = None if error else embedded.vectors[position]
-        rows.append(_row(item, job, embedded.decode, data, vector, error))
-        position += 1
-    return rows
+    def _embed(self, images: list[EncodedImage]) -> Embedded:
+        while True:
+            try:
+                return self._workspace.embed_for(self._collection, images, self._model, Caller(lane="bulk"))
+            except Overloaded as busy:
+                self._pause(busy.retry_after_s)
 
 
 def _read(item: SourceItem, limit: int) -> bytes | ImageError:
@@ -177,9 +202,7 @@ def _read(item: SourceItem, limit: int) -> bytes | ImageError:
         if not stat.S_ISREG(item.path.stat().st_mode):
             return UnreadableFile("not a regular file; leave it out or replace it")
         if item.size > limit:
-            return UnreadableFile(
-                f"{item.size:,} bytes, more than the {limit:,} that are allowed; make it smaller"
-            )
+            return ImageTooLarge(f"{item.size:,} bytes; at most {limit:,} are allowed: make it smaller")
         return item.path.read_bytes()
     except OSError as exc:
         return UnreadableFile(f"can't be read: {exc.strerror or exc}")
@@ -198,7 +221,7 @@ def _row(
         embedding=vector,
         label=item.label,
         split=item.split,
-        source=str(item.path),
+        source=text_of(item.path),
         content_hash=hashlib.sha256(data).hexdigest() if data else "",
         etag=None,
         size=item.size,

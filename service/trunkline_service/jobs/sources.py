@@ -44,10 +44,12 @@ class FolderScan:
     Attributes:
         items: By id.
         skipped: Files without an image's suffix, by suffix.
+        unreadable: Folders that could not be listed, with the reason; their images are missing here.
     """
 
     items: tuple[SourceItem, ...]
     skipped: dict[str, int]
+    unreadable: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """The interpretation, to be shown before the work begins."""
@@ -66,6 +68,8 @@ class FolderScan:
         if self.skipped:
             total = sum(self.skipped.values())
             parts.append(f"{total:,} other files left out ({', '.join(sorted(self.skipped))})")
+        if self.unreadable:
+            parts.append(f"{len(self.unreadable)} folders can't be read ({'; '.join(self.unreadable[:3])})")
         return "; ".join(parts)
 
 
@@ -82,7 +86,8 @@ def scan_folder(root: Path) -> FolderScan:
         raise InvalidArgument(f"{str(root)!r} is not a folder; give one that holds images")
     items: list[SourceItem] = []
     skipped: Counter[str] = Counter()
-    for path in _files(root):
+    unreadable: list[str] = []
+    for path in _files(root, unreadable):
         suffix = path.suffix.lower()
         if suffix not in IMAGE_SUFFIXES:
             skipped[suffix or "no suffix"] += 1
@@ -93,11 +98,14 @@ def scan_folder(root: Path) -> FolderScan:
             f"no image below {str(root)!r} (looked for {', '.join(sorted(IMAGE_SUFFIXES))}); "
             f"{sum(skipped.values())} other files are there"
         )
-    return FolderScan(tuple(sorted(items, key=lambda item: item.id)), dict(skipped))
+    return FolderScan(tuple(sorted(items, key=lambda item: item.id)), dict(skipped), tuple(unreadable))
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
+def _files(root: Path, unreadable: list[str]) -> Iterator[Path]:
+    def note(exc: OSError) -> None:
+        unreadable.append(f"{text_of(Path(exc.filename))}: {exc.strerror}")
+
+    for folder, subfolders, names in os.walk(root, onerror=note):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in names:
             if not name.startswith("."):
@@ -115,4 +123,10 @@ def _item(root: Path, path: Path) -> SourceItem:
     except OSError:
         # A broken link, say: reading it will say why, and the row will hold the reason.
         size, mtime = 0, 0.0
-    return SourceItem(relative.as_posix(), path, labels[-1] if labels else None, split, size, mtime)
+    label = text_of(Path(labels[-1])) if labels else None
+    return SourceItem(text_of(relative), path, label, split, size, mtime)
+
+
+def text_of(path: Path) -> str:
+    """A path as text. Old data sets hold names that are no UTF-8; those bytes are escaped."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

@@ -179,7 +179,13 @@ def loads(text: str, where: str) -> ModelCard:
     fields["artifact"] = _part(Artifact, document.get("artifact"), f"{where}: artifact")
     fields["parity"] = _part(ParityRecord, document.get("parity"), f"{where}: parity")
     batch = _part(BatchRecord, document.get("batch"), f"{where}: batch")
-    fields["batch"] = dataclasses.replace(batch, sizes=tuple(batch.sizes))
+    sizes: object = batch.sizes
+    if not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes):
+        raise ModelFileError(f"{where}: batch sizes are {sizes!r}, which is no list of integers")
+    for name in ("conventions", "tools"):
+        if not isinstance(fields.get(name), dict):
+            raise ModelFileError(f"{where}: {name} is {fields.get(name)!r}, which is no object")
+    fields["batch"] = dataclasses.replace(batch, sizes=tuple(sizes))
     return _part(ModelCard, fields, where)
 
 

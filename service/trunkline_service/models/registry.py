@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
+from trunkline_service.errors import TrunklineError
+from trunkline_service.models.card import ModelCard
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import ModelSession
+from trunkline_service.names import parse_reference
 
 SessionFactory = Callable[[ModelFolder], ModelSession]
+
+_log = logging.getLogger(__name__)
+
+
+class _Key(NamedTuple):
+    """What a session is kept under: a folder that was removed can come again with other content."""
+
+    reference: str
+    artifact_id: str
+    space_id: str
 
 
 class LiveModels:
     """The loaded models of a repository.
 
+    A name without a version means the newest one that is warm: when a newer one is published, it is loaded
+    aside and takes over once it is warm, and one that can't be loaded changes nothing for callers.
+
     Args:
-        repository: Where names are looked up, at every call: a version published a moment ago is found.
+        repository: Where names are looked up, at every call.
         open_session: Loads and warms one.
-        default: The name that an empty reference stands for.
+        default: The reference that an empty one stands for.
     """
 
     def __init__(self, repository: ModelRepository, open_session: SessionFactory, default: str) -> None:
@@ -25,19 +43,48 @@ class LiveModels:
         self.default = default
         self._open_session = open_session
         self._guard = threading.Lock()
-        self._loading: dict[tuple[str, str], threading.Lock] = {}
-        self._sessions: dict[tuple[str, str], ModelSession] = {}
+        self._loading: dict[_Key, threading.Lock] = {}
+        self._sessions: dict[_Key, ModelSession] = {}
+        self._newest: dict[str, ModelSession] = {}
+        self._tried_aside: set[_Key] = set()
 
     def get(self, reference: str = "") -> ModelSession:
-        """The session of ``name`` or ``name@version``, loaded if it isn't.
+        """The session of ``name`` or ``name@version``, loaded if it must be.
 
         Raises:
             InvalidArgument, ModelNotFound, ModelFileError, SettingsError: see ``ModelRepository.resolve``
                 and ``ModelSession``.
         """
-        folder = self.repository.resolve(reference or self.default)
-        # The artifact too: a folder that was removed can come again with another file.
-        key = (folder.card.reference, folder.card.artifact.artifact_id)
+        name, version = parse_reference(reference or self.default, "model")
+        with self._guard:
+            warm = self._newest.get(name) if version is None else None
+        if warm is None:
+            return self._load(self.repository.resolve(reference or self.default))
+        folder = self._newest_folder(name, warm)
+        if folder is None or _key(folder.card) == _key(warm.card):
+            return warm
+        with self._guard:
+            ready = self._sessions.get(_key(folder.card))
+        if ready is not None:
+            return ready
+        self._load_aside(folder)
+        return warm
+
+    def loaded(self) -> list[str]:
+        """References of the loaded models."""
+        with self._guard:
+            return sorted({key.reference for key in self._sessions})
+
+    def _newest_folder(self, name: str, warm: ModelSession) -> ModelFolder | None:
+        """The newest published version; None where what is on disk can't be used and ``warm`` goes on."""
+        try:
+            return self.repository.resolve(name)
+        except TrunklineError as exc:
+            _log.warning("model %s goes on serving: %s", warm.card.reference, exc)
+            return None
+
+    def _load(self, folder: ModelFolder) -> ModelSession:
+        key = _key(folder.card)
         with self._guard:
             session = self._sessions.get(key)
             loading = self._loading.setdefault(key, threading.Lock())
@@ -49,11 +96,31 @@ class LiveModels:
                 session = self._sessions.get(key)
             if session is None:
                 session = self._open_session(folder)
-                with self._guard:
-                    self._sessions[key] = session
+                self._keep(key, session)
         return session
 
-    def loaded(self) -> list[str]:
-        """References of the loaded models."""
+    def _load_aside(self, folder: ModelFolder) -> None:
+        key = _key(folder.card)
         with self._guard:
-            return sorted({reference for reference, _artifact in self._sessions})
+            if key in self._tried_aside:
+                return
+            self._tried_aside.add(key)
+        threading.Thread(target=self._try, args=(folder,), name=f"load {key.reference}", daemon=True).start()
+
+    def _try(self, folder: ModelFolder) -> None:
+        try:
+            self._load(folder)
+        except TrunklineError as exc:
+            _log.error("model %s was published and can't be loaded: %s", folder.card.reference, exc)
+
+    def _keep(self, key: _Key, session: ModelSession) -> None:
+        with self._guard:
+            self._sessions[key] = session
+            name = session.card.name
+            newest = self._newest.get(name)
+            if newest is None or newest.card.version <= session.card.version:
+                self._newest[name] = session
+
+
+def _key(card: ModelCard) -> _Key:
+    return _Key(card.reference, card.artifact.artifact_id, card.space_id)

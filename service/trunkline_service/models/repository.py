@@ -7,7 +7,6 @@ Reading takes no lock: a version's folder appears whole, by one rename, and is n
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -53,7 +52,9 @@ class ModelFolder:
         try:
             found = file_sha256(self.onnx)
         except OSError as exc:
-            raise ModelFileError(f"model {self.card.reference}: {MODEL_FILE} can't be read: {exc}") from exc
+            raise ModelFileError(
+                f"model {self.card.reference}: {MODEL_FILE} can't be read: {_why(exc)}"
+            ) from exc
         if found != self.card.artifact.sha256:
             raise ModelFileError(
                 f"model {self.card.reference}: card.json does not match {MODEL_FILE} (sha256 "
@@ -150,6 +151,9 @@ class ModelRepository:
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[Path]:
         """Holds the one publisher's lock of a name; clears what a killed publisher left behind."""
+        # POSIX alone; imported here so that the client's machine need not have it.
+        import fcntl
+
         home = self.root / name
         home.mkdir(parents=True, exist_ok=True)
         with (home / ".lock").open("w") as handle:
@@ -190,7 +194,7 @@ class ModelRepository:
                 return known[1]
             text = (path / "card.json").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
-            raise ModelFileError(f"{where} has no readable card.json ({exc}); export it again") from exc
+            raise ModelFileError(f"{where} has no readable card.json ({_why(exc)}); export it again") from exc
         card = cards.loads(text, f"card.json of {where}")
         if (card.name, card.version) != (name, version):
             raise ModelFileError(
@@ -223,6 +227,11 @@ def _write_whole(path: Path, text: str) -> None:
     temporary.write_text(text, encoding="utf-8")
     _fsync(temporary)
     temporary.replace(path)
+
+
+def _why(exc: OSError | UnicodeDecodeError) -> str:
+    """What went wrong, without the path: callers of a server read this."""
+    return (exc.strerror or type(exc).__name__) if isinstance(exc, OSError) else "not UTF-8"
 
 
 def _stamp(path: Path) -> _Stamp:

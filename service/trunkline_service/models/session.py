@@ -91,10 +91,20 @@ class ModelSession:
         return result
 
     def warm(self, sizes: Sequence[int]) -> None:
-        """Runs every batch size once, so that no caller pays for the first allocation of it."""
+        """Runs every batch size once, so that no caller pays for the first allocation of it.
+
+        Raises:
+            ModelFileError: A size can't be run (out of memory, say).
+        """
         height, width = self.input_size
         for size in sizes:
-            self.run(np.zeros((size, height, width, 3), np.uint8))
+            try:
+                self.run(np.zeros((size, height, width, 3), np.uint8))
+            except Exception as exc:
+                raise ModelFileError(
+                    f"model {self.card.reference} can't run a batch of {size} on {self.device}: "
+                    f"{type(exc).__name__}; lower queue.max_batch, or export the model again"
+                ) from exc
 
     def _check_signature(self) -> None:
         height, width = self.input_size
@@ -130,11 +140,11 @@ def _open(folder: ModelFolder, device: Device, threads: int) -> Any:
         reference = folder.card.reference
         if device.kind == "cuda":
             raise SettingsError(
-                f"model {reference} can't run on {device}: {_first_line(exc)} Install the CUDA packages "
+                f"model {reference} can't run on {device}: {_first_line(exc, folder)} Install the CUDA packages "
                 "(pip install 'onnxruntime-gpu[cuda,cudnn]'), or serve with --device cpu"
             ) from exc
         raise ModelFileError(
-            f"model {reference}: ONNX Runtime can't load model.onnx: {_first_line(exc)} Export it again"
+            f"model {reference}: ONNX Runtime can't load model.onnx: {_first_line(exc, folder)} Export it again"
         ) from exc
 
 
@@ -147,6 +157,7 @@ def _providers(options: Any, device: Device) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": device.ordinal, "use_tf32": "0"})]
 
 
-def _first_line(exc: Exception) -> str:
-    text = str(exc).strip().splitlines()
+def _first_line(exc: Exception, folder: ModelFolder) -> str:
+    """What ONNX Runtime says, without the path: callers of a server read this."""
+    text = str(exc).replace(os.fspath(folder.onnx), folder.onnx.name).strip().splitlines()
     return (text[0] if text else type(exc).__name__).rstrip(".") + "."

@@ -42,7 +42,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
         ValueError: Values without a fixed range of brightness: 32-bit or floating point.
         OSError: The file behind the image can't be read (so can `READ_FAULTS`).
     """
-    # Orientation comes after loading: PNG may store it behind the pixels.
+    # Loading may change the mode, and what is known of transparency and orientation.
     image.load()
     return _upright(_rgb(image), _orientation(image))
 
