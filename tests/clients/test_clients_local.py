@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -52,6 +53,7 @@ class InProcess:
     def __init__(self, **settings) -> None:
         self.settings = settings
         self.closed = False
+        self.asked = threading.Event()
         self.pool = ThreadPoolExecutor(2)
 
     def unary_unary(self, method, request_serializer=None, response_deserializer=None):
@@ -62,7 +64,12 @@ class InProcess:
             "/trunkline.v1.Embedding/Embed": self.embed,
         }.get(method)
 
-        return SimpleNamespace(future=lambda request, timeout=None: self.pool.submit(handler, request))
+        def future(request, timeout=None):
+            answer = self.pool.submit(handler, request)
+            self.asked.set()
+            return answer
+
+        return SimpleNamespace(future=future)
 
     def embed(self, request):
         if request.expect_space_id:
@@ -153,3 +160,27 @@ def test_a_defect_of_the_service_passes_through(monkeypatch):
     install(monkeypatch, Entry(lambda **_: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         trunkline.open()
+
+
+def test_closing_it_ends_calls_that_have_not_begun(opened):
+    client = trunkline.open(threads=1)
+    channel = opened[0]
+    held, caught = threading.Event(), []
+    for _ in range(2):
+        channel.pool.submit(held.wait, 30)
+
+    def ask() -> None:
+        try:
+            client.server_info()
+        except trunkline.TrunklineError as error:
+            caught.append(type(error))
+
+    thread = threading.Thread(target=ask)
+    asked = channel.asked
+    thread.start()
+    assert asked.wait(30)
+    client._calls._stop.cancel()
+    thread.join()
+    held.set()
+    client.close()
+    assert caught == [trunkline.Cancelled]

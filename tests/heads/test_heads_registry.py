@@ -268,7 +268,7 @@ def test_a_card_of_another_head_is_refused(
 ) -> None:
     registry.save(fitted, "flowers")
     edit_card(tmp_path / "heads" / "flowers" / "1" / "card.json", **change)
-    with pytest.raises(ModelFileError, match="lies in the folder of flowers@1"):
+    with pytest.raises(ModelFileError, match="in the folder of flowers@1"):
         registry.load("flowers")
 
 

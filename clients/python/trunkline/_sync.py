@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
@@ -125,7 +125,8 @@ class Calls(Plan):
                     return call.result()
             except grpc.RpcError as error:
                 pause = attempts.after(status.read(error, self._target), error)
-            except grpc.FutureCancelledError as error:
+            except (grpc.FutureCancelledError, CancelledError) as error:
+                # The second is what a future of this process raises.
                 raise Cancelled("the call was ended before its answer came") from error
             self._rim.wait(stop.event, pause)
 

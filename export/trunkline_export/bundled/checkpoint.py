@@ -1,4 +1,4 @@
-"""Training state on disk: safetensors and JSON, replaced atomically, never pickled."""
+"""Progress and training state on disk: safetensors and JSON, replaced atomically, never pickled."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
 STATE_FILE = "state.safetensors"
-PROGRESS_FILE = "train.json"
+RECORD_FILE = "train.json"
 WEIGHTS_FILE = "student.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -21,20 +21,19 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     os.replace(partial, path)
 
 
-def write_progress(folder: Path, progress: dict[str, object]) -> None:
-    """Record settings and history as JSON, swapped in whole."""
-    partial = folder / f"{PROGRESS_FILE}.partial"
-    partial.write_text(json.dumps(progress, indent=2))
-    os.replace(partial, folder / PROGRESS_FILE)
+def write_record(path: Path, record: dict[str, object]) -> None:
+    """Write settings and progress as JSON, swapped in whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2))
+    os.replace(partial, path)
 
 
-def read_progress(folder: Path) -> dict[str, object] | None:
-    """What `write_progress` wrote last, or None before the first epoch is over."""
-    file = folder / PROGRESS_FILE
-    if not file.exists():
+def read_record(path: Path) -> dict[str, object] | None:
+    """What `write_record` wrote last, or None before its first time."""
+    if not path.exists():
         return None
-    progress: dict[str, object] = json.loads(file.read_text())
-    return progress
+    record: dict[str, object] = json.loads(path.read_text())
+    return record
 
 
 def save_state(folder: Path, model: nn.Module, average: nn.Module, optimizer: optim.AdamW) -> None:

@@ -166,14 +166,14 @@ class Trainer:
         checkpoint.save_state(folder, self.model, self.average, self.optimizer)
         averaged = self.average.get_submodule("student").state_dict()
         checkpoint.write_tensors(folder / checkpoint.WEIGHTS_FILE, averaged)
-        checkpoint.write_progress(folder, {**self._record(), "history": self.history})
+        checkpoint.write_record(folder / checkpoint.RECORD_FILE, {**self._record(), "history": self.history})
 
     def _resume(self) -> None:
-        progress = checkpoint.read_progress(self.config.output)
-        if progress is None:
+        record = checkpoint.read_record(self.config.output / checkpoint.RECORD_FILE)
+        if record is None:
             return
-        history = progress.pop("history")
-        if progress != self._record() or not isinstance(history, list):
+        history = record.pop("history")
+        if record != self._record() or not isinstance(history, list):
             raise ValueError(f"{self.config.output} holds a run with other settings; choose another folder")
         self.history = history
         steps = torch.tensor(float(len(history) * self.steps_per_epoch))

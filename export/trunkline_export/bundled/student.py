@@ -1,10 +1,12 @@
 """The student network: 128 x 128 photographs to 192-d embeddings, small enough to ship in a wheel.
 
-Early stages use fused inverted residuals (EfficientNetV2, Tan and Le, 2021): dense 3 x 3
-convolutions keep CPUs busier than depthwise ones where maps are large and channels few. Late
-stages use inverted residuals (MobileNetV2, Sandler et al., 2018) with squeeze-and-excitation
-(Hu et al., 2018), which spend parameters sparingly. ReLU throughout: it fuses into the convolution
-in ONNX Runtime and quantises well.
+Shaped by what is fast on CPUs, in training as in serving. On large maps, dense 3 x 3 convolutions in
+residual pairs (ResNet, He et al., 2016): with few channels the multiplications are cheap and what
+costs is every further pass over the map, so the stem quarters the image at once and nothing widens
+the map after it. On small maps, inverted residuals (MobileNetV2, Sandler et al., 2018) gated by
+squeeze-and-excitation (Hu et al., 2018), which spend parameters sparingly. Only dense convolutions
+stride: the gradient of a strided depthwise one is slow. ReLU, because it fuses into the convolution
+before it and quantises well.
 """
 
 from collections.abc import Iterator
@@ -28,14 +30,20 @@ MAP_SIZE = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Halve the map (the first stage: quarter it) with one strided convolution, then `depth` blocks."""
+    """Halve the map (the first stage: quarter it) with one strided convolution, then `depth` blocks.
+
+    Attributes
+    ----------
+    width : channels.
+    depth : blocks.
+    expansion : hidden channels of a block over `width`; 0 picks dense pairs instead.
+    kernel : side of the strided convolution's kernel.
+    """
 
     width: int
     depth: int
     expansion: int
-    """Hidden channels of a block over `width`; 0 picks dense blocks, which have no hidden layer."""
     kernel: int
-    """Side of the strided convolution's kernel."""
 
 
 STAGES = (
@@ -45,7 +53,9 @@ STAGES = (
     Stage(width=224, depth=2, expansion=3, kernel=2),
 )
 FEATURES = 512
+"""Channels of the last feature map, which the embedding is projected from."""
 SQUEEZE = 4
+"""Channels of a gate's input over those of its hidden layer."""
 
 
 def normalise(pixels: Tensor) -> Tensor:
@@ -56,6 +66,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    # Kernels of even side tile the map as patches and need no border.
     padding = size // 2 if size % 2 else 0
     return [
         nn.Conv2d(before, after, size, stride, padding, groups=groups, bias=False),

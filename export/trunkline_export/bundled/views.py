@@ -5,7 +5,6 @@ machine's memory works and nothing is unpickled. View `i` depends on the seed, t
 the settings alone, never on batching, so an interrupted run continues where it stopped.
 """
 
-import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,12 @@ from torch import nn
 
 from trunkline_export.bundled import student, teacher
 from trunkline_export.bundled.augment import AugmentConfig, Blend, draw_blend, draw_crop, render
+from trunkline_export.bundled.checkpoint import read_record, write_record
 from trunkline_export.bundled.photos import Pixels, list_photos, open_rgb
 
 log = logging.getLogger(__name__)
 
-PROGRESS_FILE = "views.json"
+RECORD_FILE = "views.json"
 SOURCE_SIDE = 256
 """Shorter side in pixels that decoded photographs are shrunk to, to bound memory."""
 
@@ -63,7 +63,10 @@ class ViewSet:
 
 def open_views(folder: Path) -> ViewSet:
     """Map the views that are complete so far, read-only."""
-    done = int(json.loads((folder / PROGRESS_FILE).read_text())["done"])
+    record = read_record(folder / RECORD_FILE)
+    if record is None:
+        raise FileNotFoundError(f"{folder} holds no views; make them first")
+    done = record["done"]
     pixels, class_tokens, grids = (
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)[:done]
         for name in ("pixels", "class_tokens", "grids")
@@ -129,12 +132,11 @@ def _starting_point(config: ViewsConfig) -> tuple[dict[str, object], int]:
         "bf16": config.bf16,
         "augment": asdict(config.augment),
     }
-    progress = config.output / PROGRESS_FILE
-    if not progress.exists():
+    record = read_record(config.output / RECORD_FILE)
+    if record is None:
         return settings, 0
-    recorded = json.loads(progress.read_text())
-    done = int(recorded.pop("done"))
-    if recorded != settings:
+    done = record.pop("done")
+    if record != settings or not isinstance(done, int):
         raise ValueError(f"{config.output} holds views made with other settings; choose another folder")
     return settings, done
 
@@ -146,7 +148,7 @@ def generate(config: ViewsConfig, network: nn.Module) -> ViewSet:
     arrays = _allocate(config.output, config.count, fresh=done == 0)
     sources = _decode_all(config.folders)
     log.info("%d photographs decoded; views %d to %d", len(sources), done, config.count)
-    # Rendering and the teacher take turns: each fills the CPU, and overlapping them measured slower.
+    # Rendering and the teacher take turns: each fills the CPU, and overlapping them gained nothing.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while done < config.count:
             indices = range(done, min(done + config.batch, config.count))
@@ -158,7 +160,7 @@ def generate(config: ViewsConfig, network: nn.Module) -> ViewSet:
             arrays.grids[done : indices.stop] = grids.numpy()
             done = indices.stop
             # Written after the arrays, so that what it counts is always there.
-            (config.output / PROGRESS_FILE).write_text(json.dumps({**settings, "done": done}))
+            write_record(config.output / RECORD_FILE, {**settings, "done": done})
             if done % (config.batch * 50) == 0 or done == config.count:
                 log.info("%d of %d views", done, config.count)
     return open_views(config.output)

@@ -65,18 +65,21 @@ def run() -> int:
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return 130
-    except (TrunklineError, trunkline.TrunklineError) as exc:
-        sys.stderr.write(f"trunkline: {exc.args[0] if exc.args else exc}\n")
-        return 1
-    except ModuleNotFoundError as exc:
-        extra = _EXTRAS.get((exc.name or "").partition(".")[0], "server")
-        sys.stderr.write(
-            f"trunkline: this command needs {exc.name!r}, which is not installed: "
-            f"pip install 'trunkline[{extra}]'\n"
-        )
-        return 1
     except BrokenPipeError:
         # The reader went away (`| head`); nothing is wrong. Keep the interpreter from flushing into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (TrunklineError, trunkline.TrunklineError, ModuleNotFoundError, OSError) as exc:
+        sys.stderr.write(f"trunkline: {_sentence(exc)}\n")
+        return 1
     return status if isinstance(status, int) else 0
+
+
+def _sentence(exc: Exception) -> str:
+    """An error as a user reads it."""
+    if isinstance(exc, ModuleNotFoundError):
+        extra = _EXTRAS.get((exc.name or "").partition(".")[0], "server")
+        return f"this command needs {exc.name!r}, which is not installed: pip install 'trunkline[{extra}]'"
+    if isinstance(exc, OSError):
+        return f"{exc.strerror or exc}" + (f": {exc.filename!r}" if exc.filename else "")
+    return str(exc)

@@ -22,7 +22,7 @@ from trunkline_service.cli.options import Place, place_options
 @click.option(
     "--decode",
     type=click.Choice(["exact", "fast"]),
-    help="How JPEG is decoded.  [default: the collection's, or exact]",
+    help="[default: the collection's, or exact]",
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")

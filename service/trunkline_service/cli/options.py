@@ -22,18 +22,21 @@ class Place:
         models: ``--models``, or None for the settings' value.
         data: ``--data``, or None for the settings' value.
         server: ``--server``, or None.
+        tls_ca: ``--tls-ca``, or None for plain text.
         json: ``--json``.
     """
 
     models: str | None
     data: str | None
     server: str | None
+    tls_ca: str | None
     json: bool
 
     def client(self) -> trunkline.Client:
         """The client's surface, over the server or in this process: the same answers from both."""
         if self.server is not None:
-            return trunkline.Client(self.server)
+            tls = trunkline.TLS(root_certificates=self.tls_ca) if self.tls_ca else False
+            return trunkline.Client(self.server, tls=tls)
         return trunkline.open(models=self.settings().models, data=self.settings().data)
 
     def settings(self, **flags: Any) -> Settings:
@@ -55,11 +58,18 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--models", metavar="DIR", help="Model repository.  [default: ./models]")
     @click.option("--data", metavar="DIR", help="Collections and heads.  [default: ./data]")
     @click.option("--server", metavar="HOST:PORT", help="Ask a server instead of opening folders.")
+    @click.option("--tls-ca", metavar="FILE", help="Ask it with TLS, trusting this certificate.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @functools.wraps(command)
     def wrapped(
-        *args: Any, models: str | None, data: str | None, server: str | None, as_json: bool, **rest: Any
+        *args: Any,
+        models: str | None,
+        data: str | None,
+        server: str | None,
+        tls_ca: str | None,
+        as_json: bool,
+        **rest: Any,
     ) -> Any:
-        return command(*args, place=Place(models, data, server, as_json), **rest)
+        return command(*args, place=Place(models, data, server, tls_ca, as_json), **rest)
 
     return wrapped

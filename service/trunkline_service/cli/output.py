@@ -81,7 +81,7 @@ def say_about(client: trunkline.Client, reference: str) -> None:
     """The same, of a model that the client knows by its reference."""
     try:
         pretrained = client.model(reference).pretrained
-    except trunkline.NotFound:
+    except (trunkline.NotFound, trunkline.FailedPrecondition):
         # A head or a collection can outlive its model; the vectors are what they were.
         return
     say_about_model(reference, pretrained)

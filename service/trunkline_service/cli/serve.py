@@ -6,11 +6,15 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from trunkline_service.cli import output
 from trunkline_service.settings import load
+
+if TYPE_CHECKING:
+    from trunkline_service.server.app import Server
 
 
 @click.command(short_help="Serve models, collections, heads and search over gRPC.")
@@ -36,20 +40,28 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
 
     Example: trunkline serve --listen 127.0.0.1:50051
     """
+    stop = threading.Event()
+    servers: list[Server] = []
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        for started in servers:
+            started.interrupt()
+
+    # Before anything heavy: a rollout can be called off while models load.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
     from trunkline_service.server.app import Security, Server
     from trunkline_service.server.listening import tls_files
 
     settings = load(flags)
-    stop = threading.Event()
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     server = Server(settings, Security(tls_files(tls_cert, tls_key), insecure))
+    servers.append(server)
     try:
         cards = server.start()
+        if stop.is_set():
+            return
         for card in cards:
             output.say_about_card(card)
         metrics = f", metrics on http://{server.metrics_address}/metrics" if server.metrics_address else ""

@@ -145,7 +145,7 @@ class ModelCard:
 
     def dumps(self) -> str:
         """The text of ``card.json``."""
-        return json.dumps(self.to_json(), indent=2) + "\n"
+        return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
 
 
 def loads(text: str, where: str) -> ModelCard:

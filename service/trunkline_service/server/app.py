@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 # A waiting call holds a thread, which is cheap; these bound how many can wait at once.
 _WORK_CALLS = 128
 _LIGHT_CALLS = 32
+# What gRPC holds back before it refuses by itself. Far above the threads: calls beyond the work bound are
+# answered with a retry hint within a millisecond, and health checks must get through among them.
+_HELD_CALLS = 2048
 _HEALTH_EVERY_S = 1.0
 
 
@@ -54,6 +57,7 @@ class Server:
         address = parse_address(settings.listen)
         check_exposure(address, security.tls, security.insecure)
         self.settings = settings
+        self._insecure = security.insecure
         self.metrics = Metrics()
         self.workspace = Workspace(settings, observer=self.metrics)
         self._gate = Gate(_WORK_CALLS)
@@ -82,16 +86,23 @@ class Server:
         """
         self._server.start()
         self._open_metrics_page()
-        cards = self.workspace.warm()
-        self._gate.open()
-        self._set_health(True)
-        self._watcher.start()
+        cards = self.workspace.warm(self._stopping.is_set)
+        if not self._stopping.is_set():
+            self._gate.open()
+            self._set_health(True)
+            self._watcher.start()
         return cards
+
+    def interrupt(self) -> None:
+        """Ends the loading of models; safe in a signal handler. ``stop`` does the rest."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Drains: takes no more work, finishes what was admitted within ``drain_s``, lets go of all."""
         self._stopping.set()
-        self._set_health(False)
+        # Health stays NOT_SERVING from here, whatever the watcher finds.
+        self._health.enter_graceful_shutdown()
+        self.metrics.ready(False)
         self._gate.close("the server is shutting down")
         self._server.stop(self.settings.drain_s).wait()
         self.workspace.close()
@@ -115,6 +126,7 @@ class Server:
         if not self.settings.metrics_listen:
             return
         wanted = parse_address(self.settings.metrics_listen, "--metrics-listen")
+        check_exposure(wanted, None, self._insecure, "--metrics-listen")
         try:
             self._page = self.metrics.serve(wanted.host, wanted.port)
         except OSError as exc:
@@ -150,8 +162,7 @@ def _build(settings: Settings, interceptor: grpc.ServerInterceptor) -> grpc.Serv
             # Two servers on one port would split the calls between them without anybody noticing.
             ("grpc.so_reuseport", 0),
         ],
-        # Beyond the threads, gRPC itself refuses: nothing queues where it is not counted.
-        maximum_concurrent_rpcs=workers,
+        maximum_concurrent_rpcs=_HELD_CALLS,
     )
 
 
@@ -160,8 +171,7 @@ def _bind(server: grpc.Server, address: Address, tls: TlsFiles | None) -> int:
     if tls is None:
         open_port = lambda: server.add_insecure_port(str(address))  # noqa: E731
     else:
-        pair = [(tls.key.read_bytes(), tls.certificate.read_bytes())]
-        credentials = grpc.ssl_server_credentials(pair)
+        credentials = grpc.ssl_server_credentials([tls.read()])
         open_port = lambda: server.add_secure_port(str(address), credentials)  # noqa: E731
     try:
         port = open_port()

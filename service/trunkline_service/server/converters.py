@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, MutableSequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +34,24 @@ def image_from(message: common_pb2.Image) -> ImageInput:
     return EncodedImage(message.encoded)
 
 
-def images_from(messages: Iterable[common_pb2.Image], most: int) -> list[ImageInput]:
-    """The images of a request.
+def images_from(messages: MutableSequence[common_pb2.Image], most: int) -> list[ImageInput]:
+    """The images of a request, which are taken out of it.
 
     Raises:
         InvalidArgument: There are more than ``most``.
     """
+    check_count(len(messages), most)
     images = [image_from(message) for message in messages]
-    check_count(len(images), most)
+    # The bytes live in the images now; a waiting call must not hold them twice.
+    del messages[:]
     return images
 
 
-def check_count(images: int, most: int) -> None:
-    """Raises InvalidArgument if a request holds more than ``most`` images."""
-    if images > most:
+def check_count(count: int, most: int, what: str = "images") -> None:
+    """Raises InvalidArgument if a request holds more than ``most`` of something."""
+    if count > most:
         raise InvalidArgument(
-            f"{images} images in one request; at most {most} are taken: send several requests"
+            f"{count} {what} in one request; at most {most} are taken: send several requests"
         )
 
 

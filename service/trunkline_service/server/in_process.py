@@ -17,7 +17,7 @@ import grpc
 from trunkline_service import settings as settings_module
 from trunkline_service.errors import InternalError, TrunklineError
 from trunkline_service.server import services
-from trunkline_service.server.status import metadata_of, status_of
+from trunkline_service.server.status import details_of, metadata_of, status_of
 from trunkline_service.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class _Call:
         try:
             return self._behaviour(request, _Context(timeout))
         except TrunklineError as error:
-            raise InProcessError(status_of(error), error.message, metadata_of(error)) from error
+            raise InProcessError(status_of(error), details_of(error), metadata_of(error)) from error
         except Exception as error:
             _log.exception("%s failed", self._method)
             hidden = InternalError()

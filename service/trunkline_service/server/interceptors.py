@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from trunkline_service.errors import InternalError, Overloaded, TrunklineError, Unavailable
-from trunkline_service.server.status import metadata_of, status_of
+from trunkline_service.errors import InternalError, InvalidArgument, Overloaded, TrunklineError, Unavailable
+from trunkline_service.server.status import details_of, metadata_of, status_of
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S = 0.2
@@ -24,10 +25,19 @@ class CallObserver(Protocol):
         """``method`` is ``/package.Service/Method``."""
 
 
+def _parsed(parse: Callable[[bytes], Any] | None, data: bytes) -> Any:
+    if parse is None:
+        return data
+    try:
+        return parse(data)
+    except DecodeError as exc:
+        raise InvalidArgument("the request is no message of this method; generate the client again") from exc
+
+
 def fail(context: grpc.ServicerContext, error: TrunklineError) -> NoReturn:
     """Ends a call with an error's status, message, reason and retry hint."""
     context.set_trailing_metadata(metadata_of(error))
-    context.abort(status_of(error), error.message)
+    context.abort(status_of(error), details_of(error))
     raise AssertionError("abort returns never")
 
 
@@ -89,25 +99,30 @@ class CallInterceptor(grpc.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or not method.startswith("/trunkline."):
             return handler
+        # The request is parsed inside the gate, so that what is refused costs no parsing.
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(handler.unary_unary, method),
-            request_deserializer=handler.request_deserializer,
+            self._wrap(handler.unary_unary, handler.request_deserializer, method),
             response_serializer=handler.response_serializer,
         )
 
-    def _wrap(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+    def _wrap(
+        self, behaviour: Callable[..., Any], parse: Callable[[bytes], Any] | None, method: str
+    ) -> Callable[..., Any]:
         # Listings cost nothing, and must be answered while the work waits.
         light = method.rpartition("/")[2].startswith(("List", "Get"))
 
-        def call(request: Any, context: grpc.ServicerContext) -> Any:
+        def answer(data: bytes, context: grpc.ServicerContext) -> Any:
+            return behaviour(_parsed(parse, data), context)
+
+        def call(data: bytes, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
             code = grpc.StatusCode.OK
             try:
                 if light:
-                    return behaviour(request, context)
+                    return answer(data, context)
                 self._gate.enter()
                 try:
-                    return behaviour(request, context)
+                    return answer(data, context)
                 finally:
                     self._gate.leave()
             except TrunklineError as error:

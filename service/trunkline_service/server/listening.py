@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,21 @@ class TlsFiles:
     certificate: Path
     key: Path
 
+    def read(self) -> tuple[bytes, bytes]:
+        """Key and certificate chain.
+
+        Raises:
+            SettingsError: They can't be read, or are no pair.
+        """
+        try:
+            # gRPC says nothing of a pair that does not fit until a client fails to connect.
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+            return self.key.read_bytes(), self.certificate.read_bytes()
+        except (OSError, ssl.SSLError) as exc:
+            raise SettingsError(
+                f"--tls-cert {self.certificate} and --tls-key {self.key} can't be used: {exc.strerror or exc}"
+            ) from exc
+
 
 def parse_address(text: str, what: str = "--listen") -> Address:
     """``host:port``, ``[v6]:port``.
@@ -51,7 +67,7 @@ def parse_address(text: str, what: str = "--listen") -> Address:
     return Address(host, int(port))
 
 
-def check_exposure(address: Address, tls: TlsFiles | None, insecure: bool) -> None:
+def check_exposure(address: Address, tls: TlsFiles | None, insecure: bool, what: str = "--listen") -> None:
     """Refuses to show plain text to a network by accident.
 
     Raises:
@@ -59,7 +75,7 @@ def check_exposure(address: Address, tls: TlsFiles | None, insecure: bool) -> No
     """
     if not (address.is_loopback or tls or insecure):
         raise SettingsError(
-            f"{address} can be reached from other machines: give --tls-cert and --tls-key, or say --insecure "
+            f"{what} {address} can be reached from other machines: give --tls-cert and --tls-key, or say --insecure "
             "if something in front of it encrypts"
         )
 

@@ -19,6 +19,8 @@ STATUS: tuple[tuple[type[errors.TrunklineError], grpc.StatusCode], ...] = (
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
 )
 
+_LONGEST_DETAILS = 2000
+
 REASON_KEY = "trunkline-reason"
 # gRPC's own name for it (proposal A6): milliseconds before the client should try again.
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -33,6 +35,12 @@ def number_of(code: grpc.StatusCode) -> int:
     """google.rpc.Code of a status."""
     number: int = code.value[0]
     return number
+
+
+def details_of(error: errors.TrunklineError) -> str:
+    """The message, short enough for the header it travels in (gRPC's limit is 16 KiB for all of them)."""
+    text = error.message
+    return text if len(text) <= _LONGEST_DETAILS else f"{text[:_LONGEST_DETAILS]} ..."
 
 
 def metadata_of(error: errors.TrunklineError) -> tuple[tuple[str, str], ...]:

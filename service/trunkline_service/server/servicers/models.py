@@ -47,9 +47,13 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
             decode=settings.decode,
         )
 
+    def _default(self) -> str:
+        """What an empty name stands for, with its version."""
+        return self._workspace.models.get().card.reference
+
     def _model(self, card: ModelCard) -> models_pb2.Model:
         return converters.model_to(
             card,
-            is_default=card.name == self._workspace.settings.default_model,
+            is_default=card.reference == self._default(),
             loaded=card.reference in self._workspace.models.loaded(),
         )
