@@ -47,7 +47,7 @@ lint: $(VENV)/.all protos  ## ruff, mypy --strict, import-linter
 	PYTHONPATH=service:export:clients/python:protos $(BIN)/lint-imports
 
 protos: $(VENV)/.all  ## Generate the protobuf modules beside their .proto files
-	@$(PIP) install --quiet -c constraints.txt grpcio-tools==1.76.0 hatchling
+	@$(PIP) install --quiet -c constraints.txt grpcio-tools hatchling
 	@$(BIN)/python hatch_build.py > /dev/null
 
 dev: $(VENV)/.all  ## An editable installation, for working on the code

@@ -19,6 +19,7 @@ import grpc
 import hypothesis
 import numpy as np
 import pytest
+
 import trunkline
 from trunkline._options import Rim
 from trunkline_protos.v1 import (

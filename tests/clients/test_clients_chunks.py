@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trunkline._wire import floats
 from trunkline._wire.add import AddJob
 from trunkline._wire.chunks import Chunk, Columns, Feed, Limits, columns, slices

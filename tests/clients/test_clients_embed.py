@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import trunkline
 from PIL import Image
+
+import trunkline
 
 
 def tensor_content(array: np.ndarray) -> bytes:

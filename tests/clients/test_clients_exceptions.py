@@ -8,6 +8,7 @@ import threading
 
 import grpc
 import pytest
+
 import trunkline
 from trunkline import exceptions
 from trunkline._wire import status

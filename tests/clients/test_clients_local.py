@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import grpc
 import numpy as np
 import pytest
+
 import trunkline
 from trunkline import local
 from trunkline_protos.v1 import common_pb2, embedding_pb2, models_pb2

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+
 from trunkline._wire import items, pillow
 from trunkline_service.images.decode import decode
 from trunkline_service.settings import ImageLimits

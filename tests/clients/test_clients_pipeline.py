@@ -10,6 +10,7 @@ import threading
 import grpc
 import numpy as np
 import pytest
+
 import trunkline
 from trunkline._options import Rim
 

@@ -8,9 +8,10 @@ import socket
 import grpc
 import numpy as np
 import pytest
-import trunkline
 from hypothesis import given
 from hypothesis import strategies as st
+
+import trunkline
 from trunkline._wire.retry import Attempts, RetryPolicy
 from trunkline._wire.status import Refusal
 from trunkline.exceptions import Overloaded

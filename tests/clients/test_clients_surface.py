@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import trunkline
 
 HEAVY = ["torch", "onnxruntime", "lance", "PIL", "pandas", "sklearn", "faiss", "pyarrow", "trunkline_service"]

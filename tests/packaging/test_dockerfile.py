@@ -48,11 +48,17 @@ def test_the_steps_of_the_cpu_image_run(repository, tmp_path):
             done = subprocess.run(["bash", "-euc", here], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{step}\n{done.stderr}"
     image = tmp_path / "trunkline" / "bin"
-    listed = subprocess.run([image / "python", "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [image / "python", "-m", "pip", "list"], capture_output=True, text=True, check=True
+    ).stdout
     assert re.search(r"^onnxruntime\s", listed, re.MULTILINE)
     assert "onnxruntime-gpu" not in listed
     assert "torch" not in listed.split()
     shown = subprocess.run(
-        [image / "trunkline", "models", "list", "--json"], capture_output=True, text=True, check=True, cwd=tmp_path
+        [image / "trunkline", "models", "list", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
     )
     assert '"trunkline-small"' in shown.stdout

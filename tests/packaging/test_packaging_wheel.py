@@ -35,7 +35,17 @@ def wheel(tmp_path_factory, repository):
     built = sorted((repository / "dist").glob("*.whl"))
     if built:
         return built[0]
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", target, repository]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        target,
+        repository,
+    ]
     subprocess.run(command, check=True)
     return next(target.glob("*.whl"))
 
@@ -60,10 +70,14 @@ def test_the_client_alone_installs_imports_and_names_the_missing_extra(wheel, tm
     python = tmp_path / "venv" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, str(wheel), f"protobuf=={protobuf}.*"], check=True)
-    done = subprocess.run([python, "-W", "error", "-c", CLIENT_ONLY, protobuf], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-W", "error", "-c", CLIENT_ONLY, protobuf], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "refused" in done.stdout
-    script = subprocess.run([python.with_name("trunkline"), "--help"], capture_output=True, text=True, check=False)
+    script = subprocess.run(
+        [python.with_name("trunkline"), "--help"], capture_output=True, text=True, check=False
+    )
     assert script.returncode == 1
     assert "pip install 'trunkline[server]'" in script.stderr
     assert "Traceback" not in script.stderr

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trunkline_protos.v1 import collections_pb2
-
 from trunkline._wire import methods
 from trunkline._wire.chunks import Chunk
 from trunkline._wire.job import Job, common, joined, lane_of, model_ref
 from trunkline.exceptions import Internal
 from trunkline.results import AddResult
+from trunkline_protos.v1 import collections_pb2
 
 
 class AddJob(Job[AddResult]):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
-from trunkline_protos.v1 import collections_pb2, heads_pb2, models_pb2
 
 from trunkline._wire import methods
 from trunkline._wire.methods import Method
 from trunkline.exceptions import Internal
 from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
+from trunkline_protos.v1 import collections_pb2, heads_pb2, models_pb2
 
 T = TypeVar("T")
 

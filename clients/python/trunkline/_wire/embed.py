@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from google.protobuf.message import Message
-from trunkline_protos.v1 import embedding_pb2, models_pb2
 
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk
@@ -16,6 +15,7 @@ from trunkline._wire.methods import Method
 from trunkline.exceptions import InvalidRequest
 from trunkline.results import EmbedResult
 from trunkline.values import ModelRef
+from trunkline_protos.v1 import embedding_pb2, models_pb2
 
 FloatName: TypeAlias = Literal["float32", "float16"]
 

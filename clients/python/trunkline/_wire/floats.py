@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from trunkline_protos.v1 import common_pb2
 
 from trunkline.exceptions import Internal, InvalidRequest
+from trunkline_protos.v1 import common_pb2
 
 FLOAT_TYPES = {
     "float32": common_pb2.FLOAT_TYPE_FLOAT32,

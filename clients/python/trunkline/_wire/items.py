@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from trunkline_protos.v1 import common_pb2
 
 from trunkline._wire import pillow
+from trunkline_protos.v1 import common_pb2
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

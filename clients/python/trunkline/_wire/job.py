@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from google.protobuf.message import Message
-from trunkline_protos.v1 import common_pb2
 
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.methods import Method
@@ -16,6 +15,7 @@ from trunkline._wire.status import code_of
 from trunkline.exceptions import Internal, InvalidRequest, SpaceMismatch
 from trunkline.results import ItemResults
 from trunkline.values import ItemFailure, ModelRef, ServerInfo, Timings
+from trunkline_protos.v1 import common_pb2
 
 Lane: TypeAlias = Literal["interactive", "bulk"]
 """Who waits: ``interactive`` work is served first, ``bulk`` work takes what it leaves."""

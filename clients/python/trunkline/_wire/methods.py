@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
+
 from trunkline_protos.v1 import collections_pb2, embedding_pb2, heads_pb2, models_pb2, search_pb2
 
 Request = TypeVar("Request", bound=Message)

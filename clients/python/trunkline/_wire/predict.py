@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from trunkline_protos.v1 import heads_pb2
 
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk
@@ -15,6 +14,7 @@ from trunkline._wire.queries import Queries
 from trunkline.exceptions import FailedPrecondition, Internal
 from trunkline.results import PredictResult
 from trunkline.values import HeadRef
+from trunkline_protos.v1 import heads_pb2
 
 
 class PredictJob(Job[PredictResult]):

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from trunkline_protos.v1 import search_pb2
-
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.job import Job, common, joined, lane_of
@@ -15,6 +13,7 @@ from trunkline._wire.queries import Queries
 from trunkline.exceptions import Internal, InvalidRequest
 from trunkline.results import SearchResult
 from trunkline.values import ServerInfo
+from trunkline_protos.v1 import search_pb2
 
 # A hit takes some hundred bytes, and replies have no limit of their own: this keeps one to tens of megabytes.
 _MAX_HITS_PER_REPLY = 100_000
