@@ -81,7 +81,7 @@ def _bar(quiet: bool) -> Bar:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=output.notices(),
-        disable=quiet,
+        disable=quiet or not output.notices().is_terminal,
         transient=True,
     )
 

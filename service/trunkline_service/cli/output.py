@@ -20,14 +20,19 @@ _PIPE_WIDTH = 400
 
 def console() -> Console:
     """Standard output; plain when it is not a terminal."""
-    terminal = sys.stdout.isatty()
-    # A pipe has no width: nothing is folded there.
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else _PIPE_WIDTH)
+    return _console(stderr=False)
 
 
 def notices() -> Console:
     """Standard error: progress, hints, warnings."""
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    # A pipe has no width: nothing is folded there.
+    width = None if terminal else _PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=width)
 
 
 def say(text: str) -> None:
