@@ -31,6 +31,7 @@ _LIGHT_CALLS = 32
 # answered with a retry hint within a millisecond, and health checks must get through among them.
 _HELD_CALLS = 2048
 _HEALTH_EVERY_S = 1.0
+_LINGER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class Server:
         self._health.enter_graceful_shutdown()
         self.metrics.ready(False)
         self._gate.close("the server is shutting down")
-        self._server.stop(self.settings.drain_s).wait()
+        self._gate.wait_empty(self.settings.drain_s)
+        # What is left now are watchers of health and the last bytes of replies.
+        self._server.stop(_LINGER_S).wait()
         self.workspace.close()
         if self._page is not None:
             self._page.close()

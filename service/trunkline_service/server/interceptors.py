@@ -49,8 +49,9 @@ class Gate:
     """
 
     def __init__(self, most: int) -> None:
-        self._slots = threading.BoundedSemaphore(most)
         self._most = most
+        self._inside = 0
+        self._changed = threading.Condition()
         self._closed: str | None = "the server is starting: its models are not warm yet"
 
     def open(self) -> None:
@@ -61,6 +62,11 @@ class Gate:
         """Refuses work from now on."""
         self._closed = why
 
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Blocks until no work is under way; False if time ran out."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._inside == 0, timeout_s)
+
     def enter(self) -> None:
         """Counts a call in.
 
@@ -68,18 +74,22 @@ class Gate:
             Unavailable: Starting, or draining.
             Overloaded: Too many calls are under way.
         """
-        if self._closed is not None:
-            raise Unavailable(f"{self._closed}; try again, or send the request to another server")
-        if not self._slots.acquire(blocking=False):
-            raise Overloaded(
-                f"{self._most} calls are under way and no more are taken; try again in {_RETRY_AFTER_S} s, "
-                "or send more images in each call",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        with self._changed:
+            if self._closed is not None:
+                raise Unavailable(f"{self._closed}; try again, or send the request to another server")
+            if self._inside == self._most:
+                raise Overloaded(
+                    f"{self._most} calls are under way and no more are taken; try again in "
+                    f"{_RETRY_AFTER_S} s, or send more images in each call",
+                    retry_after_s=_RETRY_AFTER_S,
+                )
+            self._inside += 1
 
     def leave(self) -> None:
         """Counts a call out."""
-        self._slots.release()
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
 
 
 class CallInterceptor(grpc.ServerInterceptor):
