@@ -71,7 +71,9 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 def _add_views(commands: "Commands") -> None:
     parser = commands.add_parser("views", help="render augmented views and store the teacher's answers")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
+    parser.add_argument(
+        "--images", type=Path, nargs="+", required=True, help="folders of photographs; name one twice to draw from it twice as often"
+    )
     parser.add_argument("--teacher", type=Path, required=True, help="DeiT-Tiny weights, safetensors")
     parser.add_argument("--output", type=Path, required=True, help="folder for views; continued if begun")
     parser.add_argument("--count", type=int, default=112_000, help="views in total (56 kB each)")
@@ -88,7 +90,7 @@ def _add_train(commands: "Commands") -> None:
     parser.add_argument("--views", type=Path, required=True, help="the folder that `views` filled")
     parser.add_argument("--teacher", type=Path, required=True, help="DeiT-Tiny weights, safetensors")
     parser.add_argument("--output", type=Path, required=True, help="folder for weights; continued if begun")
-    parser.add_argument("--epochs", type=int, default=12, help="passes over the views")
+    parser.add_argument("--epochs", type=int, default=9, help="passes over the views")
     parser.add_argument("--batch", type=int, default=128, help="views per step")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)

@@ -34,7 +34,7 @@ class DistilConfig:
     """
 
     output: Path
-    epochs: int = 12
+    epochs: int = 9
     batch: int = 128
     rate: float = 2e-3
     weight_decay: float = 0.05

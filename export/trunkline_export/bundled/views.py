@@ -35,7 +35,7 @@ class ViewsConfig:
 
     folders: tuple[Path, ...]
     output: Path
-    count: int = 64_000
+    count: int = 112_000
     seed: int = 0
     batch: int = 64
     bf16: bool = True
