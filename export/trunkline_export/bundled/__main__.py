@@ -72,7 +72,11 @@ def _publish(arguments: argparse.Namespace) -> None:
 def _add_views(commands: "Commands") -> None:
     parser = commands.add_parser("views", help="render augmented views and store the teacher's answers")
     parser.add_argument(
-        "--images", type=Path, nargs="+", required=True, help="folders of photographs; name one twice to draw from it twice as often"
+        "--images",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders of photographs; name one twice to draw from it twice as often",
     )
     parser.add_argument("--teacher", type=Path, required=True, help="DeiT-Tiny weights, safetensors")
     parser.add_argument("--output", type=Path, required=True, help="folder for views; continued if begun")
