@@ -6,7 +6,6 @@ The one facade that servicers, jobs, CLI and notebooks use.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +20,17 @@ from trunkline_service.batching.engine import Caller, Embedded, Engine
 from trunkline_service.batching.local import LocalEngine
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.request import Timings
+from trunkline_service.collections.arrivals import NewRow, arriving_rows, content_hash, could_lose
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.info import CollectionInfo
-from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import ImageError, InvalidArgument, SpaceMismatch, TrunklineError
+from trunkline_service.errors import InvalidArgument, SpaceMismatch, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import fit
 from trunkline_service.heads.registry import HeadRegistry
-from trunkline_service.images.inputs import ImageInput, PixelTensor
+from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.searcher import Searcher
 from trunkline_service.models.card import ModelCard
@@ -41,23 +40,6 @@ from trunkline_service.models.session import Device, ModelSession, parse_device
 from trunkline_service.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NewRow:
-    """An image to be stored.
-
-    Attributes:
-        image: The image.
-        id: Of its row; empty for a hash of the content.
-        label: Or None for unlabelled.
-        source: Where it came from; kept as it is given, never opened.
-    """
-
-    image: ImageInput
-    id: str = ""
-    label: str | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,14 +185,8 @@ class Workspace:
         embedded = self.embed_for(target, [row.image for row in rows], model, caller)
         hashes = [content_hash(row.image) for row in rows]
         ids = tuple(row.id or hashed[:32] for row, hashed in zip(rows, hashes, strict=True))
-        before = target.find(
-            [ids[index] for index, row in enumerate(rows) if _may_lose(row, index, embedded)]
-        )
-        stored = [
-            _row(row, ids[index], hashes[index], embedded, index, before.get(ids[index]))
-            for index, row in enumerate(rows)
-            if _is_stored(embedded.errors.get(index), before.get(ids[index]))
-        ]
+        known = target.find([ids[index] for index in could_lose(rows, embedded)])
+        stored = arriving_rows(rows, ids, hashes, embedded, known)
         version = target.upsert(stored, space_id=embedded.card.space_id, decode=embedded.decode)
         return Added(ids, embedded, version)
 
@@ -400,49 +376,9 @@ class Workspace:
         return session
 
 
-def content_hash(image: ImageInput) -> str:
-    """SHA-256 of an image's content, hexadecimal: of the file's bytes, or of the pixels and their shape."""
-    digest = hashlib.sha256()
-    if isinstance(image, PixelTensor):
-        digest.update(f"{image.dtype}{list(image.shape)}".encode())
-    digest.update(image.data)
-    return digest.hexdigest()
-
-
 def _same_space(card: ModelCard, wanted: str, who: str) -> None:
     if card.space_id != wanted:
         raise SpaceMismatch(
             f"model {card.reference} makes vectors of space {card.space_id}; {who} space {wanted}: "
             "name the model of that space"
         )
-
-
-def _may_lose(new: NewRow, index: int, embedded: Embedded) -> bool:
-    """Whether storing this row could destroy something that it does not bring."""
-    return new.label is None or index in embedded.errors
-
-
-def _is_stored(error: TrunklineError | None, before: Row | None) -> bool:
-    if error is None:
-        return True
-    # What failed for a reason that passes (a deadline, a defect of ours) is no fact about the image.
-    return isinstance(error, ImageError) and (before is None or before.status == "error")
-
-
-def _row(new: NewRow, row_id: str, hashed: str, embedded: Embedded, index: int, before: Row | None) -> Row:
-    error = embedded.errors.get(index)
-    label = before.label if new.label is None and before is not None else new.label
-    return Row(
-        id=row_id,
-        embedding=None if error else embedded.vectors[index],
-        label=label,
-        split=before.split if before is not None else None,
-        source=new.source,
-        content_hash=hashed,
-        etag=None,
-        size=len(new.image.data),
-        mtime=None,
-        decode=embedded.decode,
-        status="error" if error else "ok",
-        error=f"{error.reason}: {error.message}" if error else None,
-    )

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_pb2, search_pb2
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
+from trunkline_service.collections.arrivals import NewRow
 from trunkline_service.collections.info import CollectionInfo
 from trunkline_service.errors import InvalidArgument, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
 from trunkline_service.models.card import ModelCard
 from trunkline_service.server.status import number_of, status_of
-from trunkline_service.workspace import Found, NewRow
+from trunkline_service.workspace import Found
 
 _DTYPES: dict[common_pb2.FloatType, np.dtype[np.floating]] = {
     common_pb2.FLOAT_TYPE_UNSPECIFIED: np.dtype("<f4"),
