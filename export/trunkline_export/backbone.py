@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from trunkline_export.classifier import Classifier
+from trunkline_export.pool import Layout
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.identity import OutputSpec
 
@@ -32,6 +34,9 @@ class Backbone:
         license: Of the weights, as far as known.
         tools: Versions of the libraries that the network came from.
         description: A sentence for people; may be empty.
+        layout: How inner tensors lie, for pooling.
+        whole: The network whose weights those are, where ``module`` wraps it.
+        classifier: The network's own last layer, where it was asked for.
     """
 
     source: str
@@ -46,15 +51,23 @@ class Backbone:
     license: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    layout: Layout = field(default_factory=Layout)
+    whole: torch.nn.Module | None = None
+    classifier: Classifier | None = None
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """Holds the weights, under the names that are hashed."""
+        return self.whole or self.module
 
     @property
     def parameters(self) -> int:
         """Number of values in the weights."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The weights by name. Floats are widened to float32, since NumPy has no bfloat16."""
-        return {name: _to_numpy(tensor) for name, tensor in self.module.state_dict().items()}
+        return {name: _to_numpy(tensor) for name, tensor in self.network.state_dict().items()}
 
 
 def _to_numpy(tensor: torch.Tensor) -> NDArray[np.generic]:

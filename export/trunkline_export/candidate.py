@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.errors import ExportError
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME
+
+
+def session_of(model: str | bytes) -> Any:
+    """An ONNX Runtime session on the CPU, of a file's path or of its bytes.
+
+    Raises:
+        ExportError: ONNX Runtime can't load it.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # Spinning threads starve each other on machines that are busy with something else.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # ONNX Runtime raises a dozen classes without a common base
+        raise ExportError(f"ONNX Runtime can't load the exported graph: {exc}") from exc
 
 
 class Candidate:
@@ -23,16 +42,7 @@ class Candidate:
     """
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        # Spinning threads starve each other on machines that are busy with something else.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        except Exception as exc:  # ONNX Runtime raises a dozen classes without a common base
-            raise ExportError(f"ONNX Runtime can't load the exported graph: {exc}") from exc
+        self._session = session_of(os.fspath(path))
 
     def run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [N, height, width, 3] to float32 [N, dim].

@@ -1,4 +1,4 @@
-"""The parity gate (contract 2): our preprocessing and exported graph, against the original's and PyTorch.
+"""The parity gate (contract 2): our preprocessing and exported graph, against a reference.
 
 Cosine alone proves nothing: random weights put different images at 0.99. So the gate asks three things:
 the same pixels, a high cosine, and a difference that is small beside that of different images.
@@ -6,135 +6,167 @@ the same pixels, a high cosine, and a difference that is small beside that of di
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from trunkline_export.backbone import Backbone
 from trunkline_export.candidate import Candidate
 from trunkline_export.gate_images import GateImage
+from trunkline_export.reference import Pixels, Reference, Vectors, by_pytorch, embedded
 from trunkline_service.errors import ExportError, ParityError
 from trunkline_service.images.prepare import prepare_encoded
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.card import BatchRecord, ParityRecord
 from trunkline_service.settings import ImageLimits
 
-COSINE_FP32 = 0.999
-SEPARATION_SHARE = 0.01
+
+@dataclass(frozen=True)
+class Limits:
+    """What a precision must keep.
+
+    Attributes:
+        cosine: The least allowed cosine with the reference.
+        of: Which cosine that is: the ``smallest`` or the ``mean`` one.
+        share: The largest allowed 1 - cosine, as a share of the median between different images.
+        batch: The largest allowed move of a vector by the company of other images, relative L2.
+    """
+
+    cosine: float
+    of: str
+    share: float
+    batch: float
+
+
+# Lower precisions round at every layer, so that a last-bit difference of a sum (another batch size sums in
+# another order) can move a value by a whole step.
+LIMITS: Final = {
+    "fp32": Limits(cosine=0.999, of="smallest", share=0.01, batch=1e-4),
+    "fp16": Limits(cosine=0.998, of="smallest", share=0.01, batch=1e-2),
+    "int8": Limits(cosine=0.99, of="mean", share=0.05, batch=5e-2),
+}
 # The exact mode decodes JPEG with libjpeg-turbo, as Pillow does: no difference is allowed.
 JPEG_BOUND = 0
 BATCH_SIZES = (1, 2, 7, 16, 64)
-BATCH_BOUND = 1e-4
 _FEWEST = 4
-_TOGETHER = 16
-
-Pixels = NDArray[np.uint8]
-Vectors = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Both ways of embedding the gate's images; row i is image i.
-
-    Attributes:
-        ours: Pixels as the service prepares them, uint8 [N, height, width, 3].
-        theirs: Pixels recovered from the original transform's output, likewise.
-        candidate: Vectors of the exported graph on ``ours``, [N, dim].
-        reference: Vectors of PyTorch on the original transform's output, [N, dim].
-    """
-
-    ours: Pixels
-    theirs: Pixels
-    candidate: Vectors
-    reference: Vectors
-
-
-def check(backbone: Backbone, candidate: Candidate, images: Sequence[GateImage]) -> ParityRecord:
-    """Runs the gate.
+def check(
+    backbone: Backbone, candidate: Candidate, images: Sequence[GateImage], precision: str = "fp32"
+) -> ParityRecord:
+    """Runs the gate against PyTorch and the original transform.
 
     Raises:
         ParityError: A part failed; says which, with its figure and the worst image.
         ExportError: Too few images to know how far apart different ones are.
     """
-    if len(images) < _FEWEST:
-        raise ExportError(f"the parity gate needs at least {_FEWEST} images; it was given {len(images)}")
-    return judge(run(backbone, candidate, images), images, backbone)
+    enough(images)
+    pixels = prepared(backbone.preprocess, images)
+    reference = by_pytorch(backbone, images)
+    return judge(pixels, embedded(candidate, pixels), reference, images, LIMITS[precision], backbone.source)
 
 
-def run(backbone: Backbone, candidate: Candidate, images: Sequence[GateImage]) -> Sides:
-    """Embeds every image both ways.
+def enough(images: Sequence[GateImage]) -> None:
+    """Refuses a number of images too small to judge by.
 
     Raises:
-        ParityError: The original transform gives another size than the card says.
+        ExportError: Fewer than four.
     """
-    spec = backbone.preprocess
-    ours = prepared(backbone, images)
-    tensors = torch.stack([_original(backbone, image) for image in images])
-    height, width = spec.input_size
-    if tuple(tensors.shape[1:]) != (3, height, width):
-        raise ParityError(
-            f"{backbone.source}: parity failed in its pixels: the original transform gives "
-            f"{list(tensors.shape[1:])}, the card says [3, {height}, {width}]"
-        )
-    with torch.inference_mode():
-        parts = [backbone.module(part) for part in torch.split(tensors, _TOGETHER)]
-    return Sides(
-        ours=ours,
-        theirs=recovered(tensors.numpy(), spec),
-        candidate=np.concatenate([candidate.run(part) for part in _chunks(ours)]),
-        reference=torch.cat(parts).numpy(),
-    )
+    if len(images) < _FEWEST:
+        raise ExportError(f"the parity gate needs at least {_FEWEST} images; it was given {len(images)}")
 
 
-def prepared(backbone: Backbone, images: Sequence[GateImage]) -> Pixels:
+def prepared(spec: Preprocess, images: Sequence[GateImage]) -> Pixels:
     """The images as the service prepares them, uint8 [N, height, width, 3]."""
-    spec, limits = backbone.preprocess, ImageLimits()
+    limits = ImageLimits()
     return np.stack([prepare_encoded(image.data, spec, "exact", limits) for image in images])
 
 
-def recovered(tensors: NDArray[np.float32], spec: Preprocess) -> Pixels:
-    """Undoes the normalisation: float32 [N, 3, height, width] back to uint8 [N, height, width, 3]."""
-    mean, std = (np.array(values, np.float64).reshape(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    values = np.rint((tensors * std + mean) * 255)
-    return np.ascontiguousarray(values.clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+def judge(
+    pixels: Pixels,
+    vectors: Vectors,
+    reference: Reference,
+    images: Sequence[GateImage],
+    limits: Limits,
+    source: str,
+) -> ParityRecord:
+    """The three parts, all reported together; the first is left out where only vectors are known.
 
-
-def judge(sides: Sides, images: Sequence[GateImage], backbone: Backbone) -> ParityRecord:
-    """The three parts, all reported together.
+    Args:
+        pixels: As the service prepares them, uint8 [N, height, width, 3].
+        vectors: Of the exported graph on those, float32 [N, dim].
+        reference: The other side.
+        images: Where both came from.
+        limits: What is allowed.
+        source: Of the backbone, for messages.
 
     Raises:
         ParityError: A part failed.
     """
-    pixels = np.abs(sides.ours.astype(np.int16) - sides.theirs).max(axis=(1, 2, 3))
-    lossless = np.array([image.lossless for image in images])
-    cosines = _cosines(sides.candidate, sides.reference)
-    apart = separation(sides.reference)
-    record = ParityRecord(
+    record = measure(pixels, vectors, reference, images, limits)
+    if failures := _failures(record, limits):
+        raise ParityError(
+            f"{source}: parity failed in its {'; in its '.join(failures)}. "
+            f"Worst: {_worst(pixels, vectors, reference, images)}. Nothing was published"
+        )
+    return record
+
+
+def measure(
+    pixels: Pixels, vectors: Vectors, reference: Reference, images: Sequence[GateImage], limits: Limits
+) -> ParityRecord:
+    """The figures, whatever they are; see ``judge``."""
+    if vectors.shape != reference.vectors.shape:
+        raise ParityError(
+            f"the graph gives vectors {list(vectors.shape)}, the reference {list(reference.vectors.shape)}"
+        )
+    cosines = _cosines(vectors, reference.vectors)
+    apart = separation(reference.vectors)
+    lossless = jpeg = None
+    if reference.pixels is not None:
+        differences = _differences(pixels, reference.pixels)
+        kinds = np.array([image.lossless for image in images])
+        lossless, jpeg = int(differences[kinds].max(initial=0)), int(differences[~kinds].max(initial=0))
+    return ParityRecord(
         status="verified",
-        reference=f"PyTorch {torch.__version__} and the original transform, EXIF orientation applied",
+        reference=reference.words,
         images=len(images),
-        pixels_lossless_max=int(pixels[lossless].max(initial=0)),
-        pixels_jpeg_max=int(pixels[~lossless].max(initial=0)),
+        pixels_lossless_max=lossless,
+        pixels_jpeg_max=jpeg,
         pixels_jpeg_bound=JPEG_BOUND,
         cosine_min=float(cosines.min()),
         cosine_mean=float(cosines.mean()),
-        cosine_required=COSINE_FP32,
+        cosine_required=limits.cosine,
         separation_median=apart,
         separation_share=float((1 - cosines).max() / apart) if apart > 0 else float("nan"),
-        separation_allowed=SEPARATION_SHARE,
+        separation_allowed=limits.share,
     )
-    if failures := _failures(record):
-        worst = images[int(np.argmin(cosines))] if pixels.max() == 0 else images[int(np.argmax(pixels))]
-        raise ParityError(
-            f"{backbone.source}: parity failed in its {'; in its '.join(failures)}. Worst: {worst.name}. "
-            "Nothing was published"
-        )
-    return record
+
+
+def passes(record: ParityRecord, limits: Limits) -> bool:
+    """Whether the figures are within the limits."""
+    return not _failures(record, limits)
+
+
+def unverified() -> ParityRecord:
+    """The record of a network that there is nothing to compare with."""
+    return ParityRecord(
+        status="unverified",
+        reference="none was given",
+        images=0,
+        pixels_lossless_max=None,
+        pixels_jpeg_max=None,
+        pixels_jpeg_bound=JPEG_BOUND,
+        cosine_min=None,
+        cosine_mean=None,
+        cosine_required=None,
+        separation_median=None,
+        separation_share=None,
+        separation_allowed=None,
+    )
 
 
 def separation(vectors: Vectors) -> float:
@@ -144,16 +176,17 @@ def separation(vectors: Vectors) -> float:
     return float(np.median(1 - (units @ units.T)[pairs]))
 
 
-def check_batches(backbone: Backbone, candidate: Candidate, pixels: Pixels) -> BatchRecord:
+def check_batches(source: str, candidate: Candidate, pixels: Pixels, bound: float) -> BatchRecord:
     """Runs every batch size and compares each vector with the one of its image alone (contract 3).
 
     Args:
-        backbone: For messages.
+        source: Of the backbone, for messages.
         candidate: The exported graph.
         pixels: Different images, uint8 [N, height, width, 3]; repeated where a batch is larger.
+        bound: The largest allowed relative L2 difference.
 
     Raises:
-        ExportError: A size can't be run, or company moves a vector further than ``BATCH_BOUND``.
+        ExportError: A size can't be run, or company moves a vector further than the bound.
     """
     alone = np.concatenate([candidate.run(pixels[i : i + 1]) for i in range(len(pixels))])
     worst = 0.0
@@ -162,44 +195,51 @@ def check_batches(backbone: Backbone, candidate: Candidate, pixels: Pixels) -> B
         found, wanted = candidate.run(pixels[rows]), alone[rows]
         differences = np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
         # Written so that NaN, which compares as false, fails.
-        if not (differences <= BATCH_BOUND).all():
+        if not (differences <= bound).all():
             raise ExportError(
-                f"{backbone.source}: a batch of {size} gives other vectors than its images alone (relative "
-                f"difference {differences.max():.2e}, {BATCH_BOUND:.0e} is allowed); nothing was published"
+                f"{source}: a batch of {size} gives other vectors than its images alone (relative "
+                f"difference {differences.max():.2e}, {bound:.0e} is allowed); nothing was published"
             )
         worst = max(worst, float(differences.max()))
-    return BatchRecord(sizes=BATCH_SIZES, bound=BATCH_BOUND, measured=worst)
+    return BatchRecord(sizes=BATCH_SIZES, bound=bound, measured=worst)
 
 
-def _original(backbone: Backbone, image: GateImage) -> torch.Tensor:
-    with Image.open(io.BytesIO(image.data)) as opened:
-        return backbone.transform(ImageOps.exif_transpose(opened).convert("RGB"))
-
-
-def _failures(record: ParityRecord) -> list[str]:
+def _failures(record: ParityRecord, limits: Limits) -> list[str]:
     """What failed, in words. Comparisons are written so that NaN fails."""
-    parts = [
+    parts = []
+    for kind, largest, allowed in (
+        ("lossless", record.pixels_lossless_max, 0),
+        ("JPEG", record.pixels_jpeg_max, record.pixels_jpeg_bound),
+    ):
+        if largest is not None:
+            words = f"pixels ({kind} images differ by up to {largest} of 255, {allowed} is allowed)"
+            parts.append((largest <= allowed, words))
+    cosine = record.cosine_min if limits.of == "smallest" else record.cosine_mean
+    share = record.separation_share
+    assert cosine is not None
+    assert share is not None
+    parts += [
+        (cosine >= limits.cosine, f"cosine ({limits.of} {cosine:.6f}, {limits.cosine} is required)"),
         (
-            record.pixels_lossless_max == 0,
-            f"pixels (lossless images differ by up to {record.pixels_lossless_max} of 255, 0 is allowed)",
-        ),
-        (
-            record.pixels_jpeg_max <= record.pixels_jpeg_bound,
-            f"pixels (JPEG images differ by up to {record.pixels_jpeg_max} of 255, "
-            f"{record.pixels_jpeg_bound} is allowed)",
-        ),
-        (
-            record.cosine_min >= record.cosine_required,
-            f"cosine (smallest {record.cosine_min:.6f}, {record.cosine_required} is required)",
-        ),
-        (
-            record.separation_share <= record.separation_allowed,
-            f"separation (1 - cosine to the reference is up to {record.separation_share:.2%} of the median "
-            f"{record.separation_median:.3g} between different images, "
-            f"{record.separation_allowed:.0%} is allowed)",
+            share <= limits.share,
+            f"separation (1 - cosine to the reference is up to {share:.2%} of the median "
+            f"{record.separation_median:.3g} between different images, {limits.share:.0%} is allowed)",
         ),
     ]
     return [words for held, words in parts if not held]
+
+
+def _worst(pixels: Pixels, vectors: Vectors, reference: Reference, images: Sequence[GateImage]) -> str:
+    differences = None if reference.pixels is None else _differences(pixels, reference.pixels)
+    if differences is None or differences.max() == 0:
+        return images[int(np.argmin(_cosines(vectors, reference.vectors)))].name
+    return images[int(np.argmax(differences))].name
+
+
+def _differences(left: Pixels, right: Pixels) -> NDArray[np.int16]:
+    """The largest difference of each image."""
+    differences: NDArray[np.int16] = np.abs(left.astype(np.int16) - right).max(axis=(1, 2, 3))
+    return differences
 
 
 def _cosines(left: Vectors, right: Vectors) -> NDArray[np.float64]:
@@ -211,7 +251,3 @@ def _units(vectors: Vectors) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
     units: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     return units
-
-
-def _chunks(pixels: Pixels) -> list[Pixels]:
-    return [pixels[start : start + _TOGETHER] for start in range(0, len(pixels), _TOGETHER)]

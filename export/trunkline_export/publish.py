@@ -1,9 +1,10 @@
-"""From a backbone to a published model: trace, check, then publish whole or not at all."""
+"""From a backbone to a published model: trace, check, convert, check again; then publish whole or not at all."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -15,7 +16,13 @@ import torch
 from trunkline_export import gate_images, parity
 from trunkline_export.backbone import Backbone
 from trunkline_export.candidate import Candidate
+from trunkline_export.classifier_parity import check_classifier
+from trunkline_export.conversion import PrecisionChoice, converted
+from trunkline_export.gate_images import GateImage
 from trunkline_export.graph import opset_of, write_onnx
+from trunkline_export.onnx_network import OnnxNetwork
+from trunkline_export.reference import Pixels, Reference, by_graph, by_pytorch, embedded
+from trunkline_service.errors import StorageError
 from trunkline_service.images.conventions import CONVENTIONS
 from trunkline_service.models.card import Artifact, BatchRecord, ModelCard, ParityRecord
 from trunkline_service.models.identity import artifact_id, file_sha256, space_id
@@ -23,29 +30,50 @@ from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.triton_config import MODEL_FILE
 from trunkline_service.names import check_name
 
-PRECISION = "fp32"
-
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A file that passed.
+
+    Attributes:
+        path: Of the file.
+        precision: Its precision.
+        dim: Length of its vectors.
+        parity: The gate's run.
+        batch: Batch invariance.
+        conversion: How it was made from the fp32 graph; empty for that graph itself.
+    """
+
+    path: Path
+    precision: str
+    dim: int
+    parity: ParityRecord
+    batch: BatchRecord
+    conversion: str
+
+
 def publish_backbone(
-    backbone: Backbone,
+    backbone: Backbone | OnnxNetwork,
     repository: ModelRepository,
     *,
     name: str | None = None,
     images: Sequence[bytes] | None = None,
+    precision: PrecisionChoice | None = None,
     progress: Callable[[str], None] = lambda _: None,
     now: Callable[[], datetime] = _utc_now,
 ) -> ModelFolder:
     """Exports a backbone that was built by whatever means, and publishes it if it passes the parity gate.
 
     Args:
-        backbone: A network in evaluation mode with its own transform.
+        backbone: A network in evaluation mode with its own transform; or one that exists only as ONNX.
         repository: Where to publish.
         name: Of the model; without it, the backbone's own.
         images: Image files for the gate, instead of those made by ``gate_images``.
+        precision: Of the published file; fp32 without it.
         progress: Is told, in a few words, what begins.
         now: The clock that the card is dated by.
 
@@ -54,36 +82,86 @@ def publish_backbone(
         ParityError: The exported graph does not compute the reference's vectors.
         ExportError: The network can't be traced, or not be run at every batch size.
         ModelFileError: Earlier versions of this name have another input or output shape.
-        StorageError: The repository can't be written.
+        StorageError: The repository, or the folder for temporary files, can't be written.
     """
     published_as = check_name(name or backbone.name, "model")
     gate = gate_images.made() if images is None else gate_images.given(list(images))
-    with tempfile.TemporaryDirectory(prefix="trunkline-export-") as folder:
-        path = Path(folder) / MODEL_FILE
-        progress("tracing the network")
-        dim = write_onnx(backbone, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="trunkline-export-") as folder:
+            checked = _checked(backbone, Path(folder), gate, precision or PrecisionChoice("fp32"), progress)
+            progress("publishing")
+            card = _card(backbone, checked, now())
+            return repository.publish(checked.path, lambda version: card(published_as, version))
+    except OSError as exc:
+        raise StorageError(
+            f"can't write the export's working files to {tempfile.gettempdir()}: {exc.strerror or exc}; make "
+            "room there, or set TMPDIR to a folder with more; nothing was published"
+        ) from exc
+
+
+def _checked(
+    backbone: Backbone | OnnxNetwork,
+    folder: Path,
+    gate: Sequence[GateImage],
+    precision: PrecisionChoice,
+    progress: Callable[[str], None],
+) -> _Checked:
+    path = folder / MODEL_FILE
+    progress("tracing the network" if isinstance(backbone, Backbone) else "joining preprocessing and network")
+    dim = write_onnx(backbone, path) if isinstance(backbone, Backbone) else backbone.write(path)
+    candidate = Candidate(path)
+    pixels = parity.prepared(backbone.preprocess, gate)
+    reference, verified = _verified(backbone, candidate, gate, pixels, progress)
+    conversion = ""
+    if precision.name != "fp32":
+        reference = reference or by_graph(candidate, pixels)
+        path, conversion = converted(path, folder, precision, backbone, pixels, reference, gate, progress)
         candidate = Candidate(path)
-        progress(f"comparing with PyTorch on {len(gate)} images")
-        verified = parity.check(backbone, candidate, gate)
-        progress(f"running batches of {', '.join(map(str, parity.BATCH_SIZES))}")
-        batch = parity.check_batches(backbone, candidate, parity.prepared(backbone, gate))
-        progress("publishing")
-        card = _card(backbone, path, dim, verified, batch, now())
-        return repository.publish(path, lambda version: card(published_as, version))
+        progress(f"comparing the {precision.name} graph with {reference.words.partition(' and ')[0]}")
+        limits = parity.LIMITS[precision.name]
+        judged = parity.judge(pixels, embedded(candidate, pixels), reference, gate, limits, backbone.source)
+        # What was verified against the fp32 graph alone is no more verified than that graph is.
+        verified = judged if isinstance(backbone, Backbone) else verified
+    progress(f"running batches of {', '.join(map(str, parity.BATCH_SIZES))}")
+    bound = parity.LIMITS[precision.name].batch
+    batch = parity.check_batches(backbone.source, candidate, pixels, bound)
+    return _Checked(path, precision.name, dim, verified, batch, conversion)
+
+
+def _verified(
+    backbone: Backbone | OnnxNetwork,
+    candidate: Candidate,
+    gate: Sequence[GateImage],
+    pixels: Pixels,
+    progress: Callable[[str], None],
+) -> tuple[Reference | None, ParityRecord]:
+    """The fp32 graph's record, and what it was compared with on the gate's images."""
+    if not isinstance(backbone, Backbone):
+        progress("comparing with the given vectors" if backbone.given else "no reference to compare with")
+        return None, backbone.verified(candidate)
+    progress(f"comparing with PyTorch on {len(gate)} images")
+    parity.enough(gate)
+    reference = by_pytorch(backbone, gate)
+    vectors = embedded(candidate, pixels)
+    limits = parity.LIMITS["fp32"]
+    record = parity.judge(pixels, vectors, reference, gate, limits, backbone.source)
+    if backbone.classifier is not None:
+        check_classifier(backbone, backbone.classifier, vectors, gate)
+    return reference, record
 
 
 def _card(
-    backbone: Backbone,
-    path: Path,
-    dim: int,
-    verified: ParityRecord,
-    batch: BatchRecord,
-    created: datetime,
+    backbone: Backbone | OnnxNetwork, checked: _Checked, created: datetime
 ) -> Callable[[str, int], ModelCard]:
     """The card, but for its name and version, which the repository gives."""
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(checked.path)
     artifact = Artifact(
-        artifact_id(sha256, PRECISION), PRECISION, sha256, path.stat().st_size, opset_of(path)
+        artifact_id(sha256, checked.precision),
+        checked.precision,
+        sha256,
+        checked.path.stat().st_size,
+        opset_of(checked.path),
+        checked.conversion,
     )
     space = space_id(backbone.tensors(), backbone.architecture, backbone.preprocess, backbone.output)
     tools = {
@@ -104,14 +182,14 @@ def _card(
             weights=backbone.weights,
             license=backbone.license,
             parameters=backbone.parameters,
-            dim=dim,
+            dim=checked.dim,
             output=backbone.output,
             preprocess=backbone.preprocess,
             conventions=CONVENTIONS,
             space_id=space,
             artifact=artifact,
-            parity=verified,
-            batch=batch,
+            parity=checked.parity,
+            batch=checked.batch,
             created_at=created.isoformat(timespec="seconds"),
             tools=tools,
             description=backbone.description,

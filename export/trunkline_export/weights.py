@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from trunkline_service.errors import InvalidArgument, WeightsError
+from trunkline_service.errors import ExportError, InvalidArgument, WeightsError
 from trunkline_service.models.identity import file_sha256
 
 SEED = 0
@@ -22,6 +22,9 @@ _NESTINGS = ("state_dict", "model")
 _SHOWN = 8
 _STALLED_AFTER_S = 30.0
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+
+_INSTEAD = "give --weights FILE with a .safetensors or .pth file that you have, or --no-pretrained for random weights"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,13 @@ def seeded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def downloading(what: str) -> Iterator[None]:
+def downloading(what: str, wanted: str = "the weights", instead: str = _INSTEAD) -> Iterator[None]:
     """Turns whatever a library's download raises into one error that says what to do instead.
+
+    Args:
+        what: The backbone.
+        wanted: What of it is downloaded.
+        instead: What to do where that fails.
 
     Raises:
         WeightsError: The block raised, or a connection stalled.
@@ -71,10 +79,11 @@ def downloading(what: str) -> Iterator[None]:
     socket.setdefaulttimeout(_STALLED_AFTER_S)
     try:
         yield
+    except ExportError:
+        raise
     except Exception as exc:  # HTTP clients and hubs share no base class
         raise WeightsError(
-            f"the weights of {what} could not be downloaded ({_first_line(exc)}); give --weights FILE with "
-            "a .safetensors or .pth file that you have, or --no-pretrained for random weights"
+            f"{wanted} of {what} could not be downloaded ({_first_line(exc)}); {instead}"
         ) from exc
     finally:
         socket.setdefaulttimeout(before)

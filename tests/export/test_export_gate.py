@@ -19,6 +19,7 @@ from trunkline_export.backbone import Backbone  # noqa: E402
 from trunkline_export.candidate import Candidate  # noqa: E402
 from trunkline_export.graph import write_onnx  # noqa: E402
 
+BATCH = parity.LIMITS["fp32"].batch
 Wrong = Callable[[Backbone], Backbone]
 
 
@@ -212,7 +213,9 @@ def test_the_size_of_the_original_is_checked(
 
 
 def test_batches_of_every_size_agree(small: Backbone, small_candidate: Candidate, images: Any) -> None:
-    record = parity.check_batches(small, small_candidate, parity.prepared(small, images))
+    record = parity.check_batches(
+        small.source, small_candidate, parity.prepared(small.preprocess, images), BATCH
+    )
     assert record.sizes == (1, 2, 7, 16, 64)
     assert record.measured <= record.bound == 1e-4
 
@@ -227,7 +230,7 @@ def test_vectors_that_depend_on_company_fail(
 
     mixing: Any = Mixing()
     with pytest.raises(ExportError, match="a batch of 2 gives other vectors than its images alone"):
-        parity.check_batches(small, mixing, parity.prepared(small, images))
+        parity.check_batches(small.source, mixing, parity.prepared(small.preprocess, images), BATCH)
 
 
 def test_a_pinned_batch_fails(make_backbone: Any, images: Any, tmp_path: Path) -> None:
@@ -236,11 +239,11 @@ def test_a_pinned_batch_fails(make_backbone: Any, images: Any, tmp_path: Path) -
             return torch.nn.functional.adaptive_avg_pool2d(pixels, 4).flatten(1)[: 1 + 1]
 
     backbone = make_backbone(module=Pinned())
-    pixels = parity.prepared(backbone, images)
+    pixels = parity.prepared(backbone.preprocess, images)
 
     def export() -> None:
         write_onnx(backbone, tmp_path / "model.onnx")
-        parity.check_batches(backbone, Candidate(tmp_path / "model.onnx"), pixels)
+        parity.check_batches(backbone.source, Candidate(tmp_path / "model.onnx"), pixels, BATCH)
 
     with pytest.raises(ExportError, match="gives 2 vectors for a batch of 7; its batch size was pinned"):
         export()

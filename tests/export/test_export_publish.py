@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trunkline_service.errors import ExportError, InvalidArgument, MissingExtra, ParityError, StorageError
+from trunkline_service.errors import (
+    ExportError,
+    InvalidArgument,
+    MissingExtra,
+    ParityError,
+    StorageError,
+    WeightsError,
+)
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -121,7 +128,7 @@ def test_the_card_is_dated_by_the_clock_it_is_given(make_backbone: Any, reposito
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("step", ["check", "check_batches"])
+@pytest.mark.parametrize("step", ["judge", "check_batches"])
 def test_a_failed_check_publishes_nothing(
     step: str, make_backbone: Any, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,4 +234,4 @@ def test_a_missing_extra_says_how_to_get_it(
 
 def test_errors_of_export_are_one_family() -> None:
     assert issubclass(ParityError, ExportError)
-    assert publish.PRECISION == "fp32"
+    assert issubclass(WeightsError, ExportError)

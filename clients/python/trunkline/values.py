@@ -170,7 +170,7 @@ class HeadInfo:
         space_id: The space of its inputs.
         model: What made the training embeddings, ``"name@version"``.
         classes: In the order of the columns of the probabilities.
-        accuracy: Cross-validated, 0 to 1.
+        accuracy: Cross-validated, 0 to 1; None for a network's own classifier.
         collection: What it was fitted on.
         collection_version: At which version.
         card: The whole card.
@@ -182,7 +182,7 @@ class HeadInfo:
     space_id: str
     model: str
     classes: tuple[str, ...]
-    accuracy: float
+    accuracy: float | None
     collection: str
     collection_version: int
     card: dict[str, Any] = field(repr=False, hash=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torchvision
@@ -10,6 +11,10 @@ from torchvision.transforms._presets import ImageClassification
 
 from trunkline_export import weights
 from trunkline_export.backbone import Backbone
+from trunkline_export.classifier import Classifier, kept
+from trunkline_export.pool import Layout
+from trunkline_export.sources.sizes import resized
+from trunkline_export.variant import Size, Variant
 from trunkline_export.weights import WeightsChoice
 from trunkline_service.errors import ExportError, UnknownBackbone
 from trunkline_service.images.preprocess import Interpolation, Preprocess
@@ -18,16 +23,22 @@ from trunkline_service.names import near
 
 # Where torchvision's families keep their classifier.
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
-# Their constructors normalise once more inside the network, or not, depending on how weights are asked for.
+# Training heads that evaluation never runs.
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+# Their weights were trained on another normalisation, which these networks apply inside themselves.
+# torchvision's constructors leave it out where no weights are downloaded; a file's weights need it too.
 _SELF_NORMALISING = ("googlenet", "inception_v3")
 
 
-def load(name: str, choice: WeightsChoice) -> Backbone:
+def load(name: str, choice: WeightsChoice, variant: Variant) -> Backbone:
     """Builds ``NAME`` or ``NAME@WEIGHTS``, e.g. ``resnet50@IMAGENET1K_V1``; see ``sources.load``."""
     architecture, _, wanted = name.partition("@")
     preset = _preset(architecture, wanted)
-    transform = preset.transforms()
-    module, node = _network(architecture, preset, choice)
+    transform = _transform(preset, variant.size)
+    whole, node = _network(architecture, preset, choice)
+    if variant.size is not None:
+        resized(whole, variant.size, f"torchvision:{name}")
+    module, classifier = _split(whole, node, preset, variant, f"torchvision:{name}")
     return Backbone(
         source=f"torchvision:{name}",
         name=architecture,
@@ -39,6 +50,11 @@ def load(name: str, choice: WeightsChoice) -> Backbone:
         pretrained=choice.pretrained,
         weights=choice.words(f"torchvision {preset}"),
         tools={"torchvision": torchvision.__version__},
+        layout=Layout(
+            prefix_tokens=1 if architecture.startswith("vit_") else 0,
+            channels_last=architecture.startswith("swin_"),
+        ),
+        classifier=classifier,
     )
 
 
@@ -61,6 +77,12 @@ def preprocess_of(transform: object) -> Preprocess:
     )
 
 
+def preset_names(architecture: str) -> list[str]:
+    """The weights that torchvision has of a network, e.g. ``IMAGENET1K_V2``."""
+    presets: Any = torchvision.models.get_model_weights(architecture)
+    return list(presets.__members__)
+
+
 def _preset(architecture: str, wanted: str) -> Any:
     """A member of the network's enumeration of weights: those named, or torchvision's default."""
     known = torchvision.models.list_models(module=torchvision.models)
@@ -74,52 +96,97 @@ def _preset(architecture: str, wanted: str) -> Any:
     return presets[wanted or "DEFAULT"]
 
 
-def _network(architecture: str, preset: Any, choice: WeightsChoice) -> tuple[nn.Module, str]:
-    if architecture in _SELF_NORMALISING:
+def _transform(preset: Any, size: Size | None) -> Any:
+    if size is None:
+        return preset.transforms()
+    if size[0] != size[1]:
         raise ExportError(
-            f"torchvision:{architecture} normalises its input a second time; "
-            f"timm:{architecture} can be exported"
+            f"torchvision's transforms crop squares, and the size asked for is {size[0]} x {size[1]}; "
+            "give one number, or take the network from timm"
         )
-    # The size of a vision transformer's position embedding follows from the weights.
-    options = {"image_size": preset.meta["min_size"][0]} if architecture.startswith("vit_") else {}
-    download = choice.pretrained and choice.file is None
-    if download:
+    own = preset.transforms()
+    # The crop keeps its share of the resized picture.
+    share = own.resize_size[0] / own.crop_size[0]
+    return preset.transforms(crop_size=size[0], resize_size=round(size[0] * share))
+
+
+def _network(architecture: str, preset: Any, choice: WeightsChoice) -> tuple[nn.Module, str]:
+    """The whole network, and the name of its classifier."""
+    options: dict[str, Any] = {}
+    if architecture in _SELF_NORMALISING:
+        options = {"transform_input": True, "aux_logits": False}
+    if choice.pretrained and choice.file is None:
         with weights.downloading(f"torchvision:{architecture}"):
-            network = torchvision.models.get_model(architecture, weights=preset, progress=False)
-    else:
-        with weights.seeded():
-            network = torchvision.models.get_model(architecture, weights=None, **options)
-    node = cut_classifier(network, architecture)
+            whole = torchvision.models.get_model(architecture, weights=preset, progress=False, **options)
+        return whole.eval(), classifier_name(whole, architecture)
+    if architecture in _SELF_NORMALISING:
+        options["init_weights"] = True
+    if architecture.startswith("vit_"):
+        # The size of a vision transformer's position embedding follows from the weights.
+        options["image_size"] = preset.meta["min_size"][0]
+    tensors = weights.read(choice.file) if choice.file is not None else {}
+    with weights.seeded():
+        whole = torchvision.models.get_model(architecture, weights=None, **options)
+    node = classifier_name(whole, architecture)
     if choice.file is not None:
+        _fit_classes(whole, node, tensors)
         weights.load_into(
-            network,
-            weights.read(choice.file),
+            whole,
+            {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in _AUXILIARY},
             architecture=f"torchvision/{architecture}",
             file=choice.file.name,
             classifier=(node,),
         )
-    return cast("nn.Module", network.eval()), node
+    return whole.eval(), node
 
 
-def cut_classifier(network: nn.Module, architecture: str) -> str:
-    """Replaces the last linear layer by the identity, in place.
+def _fit_classes(whole: nn.Module, node: str, tensors: dict[str, Any]) -> None:
+    """Gives the classifier as many outputs as the file has: a fine-tuned network has its own classes."""
+    weight = tensors.get(f"{node}.weight")
+    if weight is None:
+        # A file of features alone, which are all that is wanted of it.
+        _replace(whole, node, nn.Identity())
+        return
+    layer = cast("nn.Linear", whole.get_submodule(node))
+    _replace(whole, node, nn.Linear(layer.in_features, len(weight), bias=f"{node}.bias" in tensors))
 
-    Returns:
-        Its name, e.g. ``fc`` or ``classifier.1``.
+
+def _split(
+    whole: nn.Module, node: str, preset: Any, variant: Variant, source: str
+) -> tuple[nn.Module, Classifier | None]:
+    """The network without its classifier, and the classifier where it is wanted."""
+    classifier = None
+    module = whole
+    if variant.keep_classifier:
+        layer = whole.get_submodule(node)
+        known = list(preset.meta["categories"])
+        own = isinstance(layer, nn.Linear) and layer.out_features == len(known)
+        names = variant.class_names or (known if own else [])
+        name = "imagenet1k" if own and not variant.class_names else f"{source.partition(':')[2]}-classifier"
+        classifier = kept(name.replace("@", "-"), layer, whole, names, source)
+        module = deepcopy(whole)
+    _replace(module, node, nn.Identity())
+    return module.eval(), classifier
+
+
+def classifier_name(network: nn.Module, architecture: str) -> str:
+    """The name of the last linear layer, e.g. ``fc`` or ``classifier.1``.
 
     Raises:
-        ExportError: The network does not end in a linear layer.
+        ExportError: The network does not end in one.
     """
     for attribute in _CLASSIFIERS:
         found = getattr(network, attribute, None)
         if isinstance(found, nn.Linear):
-            setattr(network, attribute, nn.Identity())
             return attribute
         if isinstance(found, nn.Sequential) and len(found) and isinstance(found[-1], nn.Linear):
-            last = list(found._modules)[-1]
-            found[-1] = nn.Identity()
-            return f"{attribute}.{last}"
+            return f"{attribute}.{list(found._modules)[-1]}"
     raise ExportError(
         f"torchvision:{architecture} does not end in a linear layer, so its features can't be cut out; "
         "look for it in timm"
     )
+
+
+def _replace(network: nn.Module, name: str, by: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, by)

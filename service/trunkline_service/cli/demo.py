@@ -108,6 +108,7 @@ def _learn(server: object, client: trunkline.Client, folder: Path) -> None:
     _step("4", "learn a new task from the stored embeddings; the backbone stays as it is")
     started = time.perf_counter()
     card = server.workspace.fit_head(_COLLECTION, _HEAD)
+    assert card.metrics is not None, "a fitted head was evaluated"
     low, high = card.metrics.accuracy_interval
     output.say(
         f"   head {card.name}@{card.version}: {len(card.classes)} classes from {card.rows:,} images in "

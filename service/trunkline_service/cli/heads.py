@@ -8,6 +8,7 @@ import click
 
 from trunkline_service.cli import output
 from trunkline_service.cli.options import Place, place_options
+from trunkline_service.heads.card import HeadCard
 
 
 @click.group(short_help="Fit, list and show heads: small models over a collection's embeddings.")
@@ -33,6 +34,7 @@ def fit(collection: str, name: str, kind: str, folds: int, place: Place) -> None
         card = workspace.fit_head(collection, name, kind, folds)
         output.say_about_model(card.model, workspace.collections.open(collection).spec.pretrained)
     metrics = card.metrics
+    assert metrics is not None, "a fitted head was evaluated"
     if place.json:
         output.print_json({**card.to_json(), "accuracy": metrics.accuracy})
         return
@@ -75,8 +77,8 @@ def list_(place: Place) -> None:
             f"{head.name}@{head.version}",
             head.kind,
             len(head.classes),
-            f"{head.accuracy:.3f}",
-            f"{head.collection} version {head.collection_version}",
+            "" if head.accuracy is None else f"{head.accuracy:.3f}",
+            f"{head.collection} version {head.collection_version}" if head.collection else "none",
             head.model,
         )
         for head in found
@@ -107,10 +109,18 @@ def show(name: str, place: Place) -> None:
             ("kind", card.kind),
             ("space", card.space_id),
             ("model", card.model),
-            ("collection", f"{card.collection} version {card.collection_version}, {card.rows:,} rows"),
-            ("accuracy", f"{card.metrics.accuracy:.3f} over {card.metrics.folds} folds"),
+            *_origin(card),
             ("hyper-parameters", json.dumps(dict(card.hyper_parameters))),
             ("classes", ", ".join(card.classes)),
             ("notes", "; ".join(card.notes)),
         ],
     )
+
+
+def _origin(card: HeadCard) -> list[tuple[str, str]]:
+    if card.metrics is None:
+        return [("learned from", "nothing here: it is the network's own last layer")]
+    return [
+        ("collection", f"{card.collection} version {card.collection_version}, {card.rows:,} rows"),
+        ("accuracy", f"{card.metrics.accuracy:.3f} over {card.metrics.folds} folds"),
+    ]

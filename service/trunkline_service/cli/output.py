@@ -92,6 +92,17 @@ def say_about(client: trunkline.Client, reference: str) -> None:
     say_about_model(reference, pretrained)
 
 
+def parity_words(card: ModelCard) -> str:
+    """How the model's vectors were proved, in a line."""
+    parity = card.parity
+    if parity.cosine_min is None:
+        return "parity: unverified, since there was nothing to compare with (--reference DIR)"
+    return (
+        f"parity with {parity.reference.partition(' and ')[0]}: cosine at least {parity.cosine_min:.6f} "
+        + (f"(mean {parity.cosine_mean:.6f}) over {parity.images} images")
+    )
+
+
 def say_about_card(card: ModelCard) -> None:
     """The same, from a card."""
     say_about_model(card.reference, card.pretrained)

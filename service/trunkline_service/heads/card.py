@@ -11,10 +11,11 @@ from typing import Any
 
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.evaluate import Evaluation
-from trunkline_service.heads.strict_json import check_fields, check_list, parse_object
+from trunkline_service.heads.strict_json import Kind, check_fields, check_list, parse_object
 from trunkline_service.names import is_name
 
 SCHEMA_VERSION = 1
+PRETRAINED = "pretrained"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -25,19 +26,19 @@ class HeadCard:
     Attributes:
         name: Of the head.
         version: A positive integer.
-        kind: How it was fitted, e.g. ``logistic``.
+        kind: How it was fitted, e.g. ``logistic``; or ``pretrained``, a network's own last layer.
         space_id: The space whose embeddings it takes.
         dim: Their length.
         model: ``name@version`` of the model that embedded the training rows.
         classes: K labels, in the order of the outputs.
-        collection: Where the training rows came from.
+        collection: Where the training rows came from; empty for a pretrained classifier.
         collection_version: Its version then.
-        training_hash: SHA-256 over the training embeddings and labels.
+        training_hash: SHA-256 over the training embeddings and labels, or over a pretrained classifier.
         rows: How many those were.
         hyper_parameters: What was chosen, from what, and how.
         temperature: What calibration divided the logits by; already inside ``head.onnx``.
         converged: Whether the solver reached its tolerance.
-        metrics: Out-of-fold evaluation.
+        metrics: Out-of-fold evaluation; None for a pretrained classifier, which no rows here were used for.
         notes: What was left out and what deserves a look, in sentences.
         head_sha256: Of the bytes of ``head.onnx``.
         created_at: ISO 8601, with offset.
@@ -58,7 +59,7 @@ class HeadCard:
     hyper_parameters: Mapping[str, Any]
     temperature: float
     converged: bool
-    metrics: Evaluation
+    metrics: Evaluation | None
     notes: tuple[str, ...]
     head_sha256: str
     created_at: str
@@ -74,7 +75,7 @@ class HeadCard:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         values["classes"], values["notes"] = list(self.classes), list(self.notes)
         values["hyper_parameters"] = dict(self.hyper_parameters)
-        values["metrics"] = self.metrics.to_json()
+        values["metrics"] = None if self.metrics is None else self.metrics.to_json()
         return {"schema_version": SCHEMA_VERSION, **values}
 
     def dumps(self) -> str:
@@ -101,7 +102,8 @@ class HeadCard:
         _check_values(document, where)
         values = {key: value for key, value in document.items() if key != "schema_version"}
         values["classes"], values["notes"] = tuple(document["classes"]), tuple(document["notes"])
-        values["metrics"] = Evaluation.from_json(document["metrics"], f"{where}: metrics")
+        if document["metrics"] is not None:
+            values["metrics"] = Evaluation.from_json(document["metrics"], f"{where}: metrics")
         return cls(**values)
 
     @classmethod
@@ -114,7 +116,7 @@ class HeadCard:
         return cls.from_json(parse_object(text, where), where)
 
 
-_KINDS: dict[str, type] = {
+_KINDS: dict[str, Kind] = {
     "schema_version": int,
     "name": str,
     "version": int,
@@ -130,7 +132,7 @@ _KINDS: dict[str, type] = {
     "hyper_parameters": dict,
     "temperature": float,
     "converged": bool,
-    "metrics": dict,
+    "metrics": (dict, type(None)),
     "notes": list,
     "head_sha256": str,
     "created_at": str,
@@ -140,11 +142,13 @@ _KINDS: dict[str, type] = {
 
 def _check_values(document: Mapping[str, Any], where: str) -> None:
     classes = document["classes"]
+    pretrained = document["kind"] == PRETRAINED
     checks = {
         "name": is_name(document["name"]),
         "version": document["version"] > 0,
         "dim": document["dim"] > 0,
-        "rows": document["rows"] > 0,
+        "rows": document["rows"] > 0 or pretrained,
+        "metrics": document["metrics"] is not None or pretrained,
         "classes": len(classes) >= 2 and len(set(classes)) == len(classes),
         "temperature": document["temperature"] > 0,
         "training_hash": _SHA256.fullmatch(document["training_hash"]) is not None,

@@ -25,13 +25,17 @@ class FittedHead:
         model: ``name@version`` of the model that gave them.
         collection: Where the rows came from.
         collection_version: Its version then.
-        training_hash: SHA-256 over the embeddings and labels learned from.
+        training_hash: SHA-256 over the embeddings and labels learned from; of a kept classifier, over its
+            weights.
         rows: How many those were.
         hyper_parameters: What was chosen, from what, and how; plain JSON values.
         temperature: What the logits were divided by; already inside ``W`` and ``b``.
-        evaluation: Out-of-fold figures.
+        evaluation: Out-of-fold figures; None where nothing was learned from rows here.
         converged: Whether the solver reached its tolerance on the weights that are served.
         notes: What was left out and what deserves a look, in sentences.
+        out_of_fold: (N, K) float32 calibrated probabilities of the rows learned from, each from models that
+            had not seen the row, rounded after ``evaluation`` was computed. Not saved; None where a kind
+            has none.
     """
 
     kind: str
@@ -46,9 +50,10 @@ class FittedHead:
     rows: int
     hyper_parameters: Mapping[str, Any]
     temperature: float
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     converged: bool
     notes: tuple[str, ...]
+    out_of_fold: npt.NDArray[np.float32] | None = None
 
     @property
     def dim(self) -> int:

@@ -66,6 +66,7 @@ def fit_logistic(
     best = int(np.argmin(losses))
     logits = sweep[best].astype(np.float64)
     temperature = fit_temperature(logits, codes)
+    out_of_fold = cross_fitted(logits, codes, assigned)
 
     standardiser = Standardiser.of(data.embeddings)
     coefficients, intercepts = solver.run(
@@ -94,7 +95,7 @@ def fit_logistic(
             "max_iterations": max_iterations,
         },
         temperature=temperature,
-        evaluation=evaluate(codes, cross_fitted(logits, codes, assigned), classes, folds),
+        evaluation=evaluate(codes, out_of_fold, classes, folds),
         converged=converged,
         notes=(
             *data.notes,
@@ -102,6 +103,7 @@ def fit_logistic(
             *_solver_notes(converged, sweep_failures, folds * len(candidates), max_iterations),
             *_edge_notes(candidates, best),
         ),
+        out_of_fold=out_of_fold.astype(np.float32),
     )
 
 

@@ -26,6 +26,7 @@ class Artifact:
         sha256: Of ``model.onnx``.
         bytes: Its size.
         opset: ONNX operator set.
+        conversion: How it was made from the fp32 graph, in words; empty for that graph itself.
     """
 
     artifact_id: str
@@ -33,11 +34,15 @@ class Artifact:
     sha256: str
     bytes: int
     opset: int
+    conversion: str = ""
 
 
 @dataclass(frozen=True)
 class ParityRecord:
     """A run of the parity gate: the artifact against the reference, over images (contract 2).
+
+    Where a part could not be compared its figures are None: the pixels, where only vectors are known of the
+    reference; all of them, where there is none.
 
     Attributes:
         status: ``verified``, or ``unverified`` where there was no reference to compare with.
@@ -57,15 +62,15 @@ class ParityRecord:
     status: str
     reference: str
     images: int
-    pixels_lossless_max: int
-    pixels_jpeg_max: int
+    pixels_lossless_max: int | None
+    pixels_jpeg_max: int | None
     pixels_jpeg_bound: int
-    cosine_min: float
-    cosine_mean: float
-    cosine_required: float
-    separation_median: float
-    separation_share: float
-    separation_allowed: float
+    cosine_min: float | None
+    cosine_mean: float | None
+    cosine_required: float | None
+    separation_median: float | None
+    separation_share: float | None
+    separation_allowed: float | None
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,8 @@ def _part(kind: type[T], value: object, where: str) -> T:
         "int": int,
         "bool": bool,
         "float": (int, float),
+        "int | None": (int, type(None)),
+        "float | None": (int, float, type(None)),
     }
     for name, item in value.items():
         wanted = scalars.get(str(slots[name].type))

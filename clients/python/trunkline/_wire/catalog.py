@@ -115,7 +115,7 @@ def head_info(message: heads_pb2.Head) -> HeadInfo:
         space_id=message.space_id,
         model=message.model,
         classes=tuple(message.classes),
-        accuracy=message.accuracy,
+        accuracy=message.accuracy if message.HasField("accuracy") else None,
         collection=message.collection,
         collection_version=message.collection_version,
         card=_card(message.card_json, f"head {message.name!r}"),

@@ -46,7 +46,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
                     space_id=card.space_id,
                     model=card.model,
                     classes=card.classes,
-                    accuracy=card.metrics.accuracy,
+                    accuracy=card.metrics.accuracy if card.metrics else None,
                     collection=card.collection,
                     collection_version=card.collection_version,
                     card_json=card.dumps(),
