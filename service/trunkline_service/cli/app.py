@@ -10,6 +10,7 @@ import click
 
 import trunkline
 from trunkline_service.cli.collections import collections
+from trunkline_service.cli.compare import compare
 from trunkline_service.cli.demo import demo
 from trunkline_service.cli.embed import embed
 from trunkline_service.cli.export import export
@@ -51,7 +52,7 @@ def trunkline_command(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-for _command in (collections, demo, embed, export, heads, health, models, predict, search, serve):
+for _command in (collections, compare, demo, embed, export, heads, health, models, predict, search, serve):
     trunkline_command.add_command(_command)
 
 
