@@ -30,6 +30,7 @@ def settle(model: onnx.ModelProto, sample: tuple[int, int, int]) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in _PROBED and node.input[1] not in constants]
     if not nodes:
+        _drop_unused(graph)
         return
     for node, small, large in zip(nodes, *_shapes(model, nodes, sample), strict=True):
         varying = [axis for axis, (a, b) in enumerate(zip(small, large, strict=True)) if a != b]

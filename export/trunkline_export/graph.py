@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from trunkline_export.backbone import Backbone
 from trunkline_export.batch_shapes import settle
+from trunkline_export.strides import drop_restriding
 from trunkline_service.errors import ExportError
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME
@@ -75,6 +76,7 @@ def write_onnx(backbone: Backbone, path: Path) -> int:
             f"{backbone.source} has {held:,} bytes of weights; one ONNX file holds 2 GiB at most"
         )
     model = _trace(module, example, backbone.source)
+    drop_restriding(model, (height, width, 3))
     settle(model, (height, width, 3))
     _tidy(model)
     try:
