@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import re
 import sysconfig
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from sys import prefix
 from typing import Any
@@ -24,6 +28,7 @@ OPSET = 20
 BATCH = "batch"
 # A protobuf message, and so an ONNX file without files beside it, ends here.
 _MOST_BYTES = 2**31 - 1
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Of an example batch. PyTorch's tracer takes 0 and 1 for constants.
 _EXAMPLES = 2
 
@@ -126,7 +131,7 @@ def _dim(module: torch.nn.Module, example: torch.Tensor, source: str) -> int:
 
 def _trace(module: torch.nn.Module, example: torch.Tensor, source: str) -> onnx.ModelProto:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet():
             # The exporter warns about its own copying of the module, and about its own deprecations.
             warnings.filterwarnings("ignore", module=r"(torch|onnxscript|onnx_ir|copyreg)\b")
             program: Any = torch.onnx.export(
@@ -141,9 +146,34 @@ def _trace(module: torch.nn.Module, example: torch.Tensor, source: str) -> onnx.
             )
         model: onnx.ModelProto = program.model_proto
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError, NotImplementedError) as exc:
-        first = next(iter(str(exc).strip().splitlines()), type(exc).__name__)
-        raise ExportError(f"{source} can't be traced for ONNX: {first}") from exc
+        raise ExportError(f"{source} can't be traced for ONNX: {_reason(exc)}") from exc
     return model
+
+
+def _reason(exc: BaseException) -> str:
+    """What the tracer says is wrong, rather than what it says of itself around that."""
+    chain = [exc]
+    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(below)
+    if any(type(link).__name__ == "GuardOnDataDependentSymNode" for link in chain):
+        return (
+            "its control flow depends on what is in the image (an if or a loop over values), and a graph has one "
+            "way for all images; cut before that with --layer, or choose another network"
+        )
+    words = _COLOUR.sub("", str(chain[-1])).strip().splitlines()
+    return f"{type(chain[-1]).__name__}: {words[0]}" if words else type(chain[-1]).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The tracer logs whole programs before it raises; what it raises says enough."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _tidy(model: onnx.ModelProto) -> None:

@@ -10,6 +10,8 @@ from trunkline_service.cli import output
 from trunkline_service.cli.options import Place, place_options
 from trunkline_service.heads.card import HeadCard
 
+_SHOWN = 20
+
 
 @click.group(short_help="Fit, list and show heads: small models over a collection's embeddings.")
 def heads() -> None:
@@ -111,10 +113,15 @@ def show(name: str, place: Place) -> None:
             ("model", card.model),
             *_origin(card),
             ("hyper-parameters", json.dumps(dict(card.hyper_parameters))),
-            ("classes", ", ".join(card.classes)),
+            ("classes", _some(card.classes)),
             ("notes", "; ".join(card.notes)),
         ],
     )
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    more = len(classes) - _SHOWN
+    return ", ".join(classes[:_SHOWN]) + (f" and {more} more (--json shows them)" if more > 0 else "")
 
 
 def _origin(card: HeadCard) -> list[tuple[str, str]]:
