@@ -23,11 +23,11 @@ from trunkline_service.errors import (
     SpaceMismatch,
     UnreadableFile,
 )
-from trunkline_service.jobs import compare as compare_module
-from trunkline_service.jobs.compare import compare
-from trunkline_service.jobs.compare_names import collection_name, free_prefix, prefix_of
-from trunkline_service.jobs.compare_pick import CLEARLY_FASTER, Standing, pick, ranked, reason
-from trunkline_service.jobs.compare_speed import images_per_second, read_sample
+from trunkline_service.jobs.comparison import run as compare_module
+from trunkline_service.jobs.comparison.names import collection_name, free_prefix, prefix_of
+from trunkline_service.jobs.comparison.pick import CLEARLY_FASTER, Standing, pick, ranked, reason
+from trunkline_service.jobs.comparison.run import compare
+from trunkline_service.jobs.comparison.speed import images_per_second, read_sample
 from trunkline_service.jobs.sources import scan_folder
 from trunkline_service.names import is_name
 from trunkline_service.settings import QueueLimits, Settings

@@ -14,8 +14,8 @@ from trunkline_service.cli import output
 from trunkline_service.cli.options import Place
 
 if TYPE_CHECKING:
-    from trunkline_service.jobs.compare import Step
-    from trunkline_service.jobs.compare_result import Compared, Comparison
+    from trunkline_service.jobs.comparison.result import Compared, Comparison
+    from trunkline_service.jobs.comparison.run import Step
 
 _COLUMNS = ("model", "accuracy (95%)", "against best", "dim", "img/s", "MB", "precision")
 _NUMBERS = ("dim", "img/s", "MB")
@@ -51,8 +51,8 @@ def compare(
 
     Example: trunkline compare photos/ --models trunkline-small,resnet18
     """
-    from trunkline_service.jobs.compare import compare as compare_models
-    from trunkline_service.jobs.compare_names import prefix_of
+    from trunkline_service.jobs.comparison.names import prefix_of
+    from trunkline_service.jobs.comparison.run import compare as compare_models
     from trunkline_service.jobs.sources import scan_folder
     from trunkline_service.workspace import Workspace
 

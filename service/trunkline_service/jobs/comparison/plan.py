@@ -16,7 +16,7 @@ from trunkline_service.errors import (
     SpaceMismatch,
 )
 from trunkline_service.heads.folds import usable_folds
-from trunkline_service.jobs.compare_names import collection_name, free_prefix
+from trunkline_service.jobs.comparison.names import collection_name, free_prefix
 from trunkline_service.jobs.sources import FolderScan, SourceItem
 from trunkline_service.models.card import ModelCard
 from trunkline_service.names import check_name

@@ -11,11 +11,11 @@ from typing import Literal
 
 from trunkline_service.heads.evaluate import Evaluation
 from trunkline_service.jobs import local
-from trunkline_service.jobs.compare_judge import KIND, Judged, failed_images, judge, merged, pair
-from trunkline_service.jobs.compare_pick import Standing, pick, ranked, reason
-from trunkline_service.jobs.compare_plan import Contender, check_labels, has_label, line_up, same_files
-from trunkline_service.jobs.compare_result import Compared, Comparison, LeftOut, Paired
-from trunkline_service.jobs.compare_speed import images_per_second, read_sample
+from trunkline_service.jobs.comparison.judge import KIND, Judged, failed_images, judge, merged, pair
+from trunkline_service.jobs.comparison.pick import Standing, pick, ranked, reason
+from trunkline_service.jobs.comparison.plan import Contender, check_labels, has_label, line_up, same_files
+from trunkline_service.jobs.comparison.result import Compared, Comparison, LeftOut, Paired
+from trunkline_service.jobs.comparison.speed import images_per_second, read_sample
 from trunkline_service.jobs.local import JobResult
 from trunkline_service.jobs.sources import FolderScan
 from trunkline_service.workspace import Workspace

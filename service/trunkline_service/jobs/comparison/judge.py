@@ -16,7 +16,7 @@ from trunkline_service.heads.evaluate import Evaluation, evaluate
 from trunkline_service.heads.fit import fit
 from trunkline_service.heads.folds import usable_folds
 from trunkline_service.heads.paired import holm, mcnemar
-from trunkline_service.jobs.compare_result import Paired
+from trunkline_service.jobs.comparison.result import Paired
 from trunkline_service.jobs.sources import FolderScan, SourceItem
 
 KIND = "logistic"

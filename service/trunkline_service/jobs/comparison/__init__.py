@@ -1,0 +1,1 @@
+"""Choosing a backbone: the same head on the same folds over several models."""
