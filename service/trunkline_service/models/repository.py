@@ -7,9 +7,7 @@ Reading takes no lock: a version's folder appears whole, by one rename, and is n
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,12 @@ from trunkline_service.errors import ModelFileError, ModelNotFound, StorageError
 from trunkline_service.models import card as cards
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.identity import file_sha256
+from trunkline_service.models.publishing import Held, held, versions_in
 from trunkline_service.models.triton_config import MODEL_FILE, config_pbtxt
-from trunkline_service.names import check_name, near, parse_reference, parse_version
+from trunkline_service.names import check_name, near, parse_reference
 
 BUNDLED = Path(__file__).parent / "bundled"
-_TEMPORARY = ".publishing-"
+CARD_FILE = "card.json"
 _Stamp = tuple[int, int, int]
 
 
@@ -124,43 +123,78 @@ class ModelRepository:
             StorageError: The folder can't be written.
         """
         name = check_name(make_card(1).name, "model")
+        with self._writing(name) as folder:
+            card = make_card(folder.next_version())
+            return self._bring_in(folder, card, lambda made: _copy(onnx, made))
+
+    def add(self, card: ModelCard, fill: Callable[[ModelFolder], None]) -> tuple[ModelFolder, bool]:
+        """Adds a version that was published elsewhere, under its own number: whole, or not at all.
+
+        Args:
+            card: Its card.
+            fill: Puts the graph into a folder that nobody sees yet, and looks whether it is right. It is
+                not called where the same artifact is there already.
+
+        Returns:
+            The version's folder, and whether it was added now.
+
+        Raises:
+            InvalidArgument: The card's name can't be one.
+            ModelFileError: Another model has this name and version, or another shape this name.
+            StorageError: The folder can't be written.
+        """
+        check_name(card.name, "model")
+        # Twice: who has it already needs neither the lock nor the right to write.
+        there = self._same(card)
+        if there is not None:
+            return there, False
+        with self._writing(card.name) as folder:
+            there = self._same(card)
+            if there is not None:
+                return there, False
+            return self._bring_in(folder, card, fill), True
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[Held]:
         try:
-            with self._lock(name) as home:
-                version = max(self._versions_in(home), default=0) + 1
-                card = make_card(version)
-                self._check_shape(home, card)
-                _write_whole(home / "config.pbtxt", config_pbtxt(card))
-                _publish_folder(home, onnx, card)
-                return ModelFolder(home / str(version), card)
+            with held(self.root / name) as folder:
+                yield folder
         except OSError as exc:
             raise StorageError(
                 f"can't write model {name!r} to {self.root}: {exc.strerror or exc}; nothing was published"
             ) from exc
 
-    def _check_shape(self, home: Path, card: ModelCard) -> None:
+    def _bring_in(self, folder: Held, card: ModelCard, fill: Callable[[ModelFolder], None]) -> ModelFolder:
+        self._check_shape(card)
+        with folder.aside() as made:
+            fill(ModelFolder(made, card))
+            (made / CARD_FILE).write_text(card.dumps(), encoding="utf-8")
+            return ModelFolder(folder.show(made, card.version, config_pbtxt(card)), card)
+
+    def _same(self, card: ModelCard) -> ModelFolder | None:
+        """The folder that already holds the very model of a card; None if its number is free."""
+        if card.version not in versions_in(self.root / card.name):
+            return None
+        there = self._read(card.name, card.version)
+        if _identity(there.card) != _identity(card):
+            raise ModelFileError(
+                f"model {card.reference} is there already and is another one (artifact "
+                f"{there.card.artifact.artifact_id} in {there.card.space_id}, this one is "
+                f"{card.artifact.artifact_id} in {card.space_id}): take it under another --name"
+            )
+        there.verify()
+        return there
+
+    def _check_shape(self, card: ModelCard) -> None:
         """One config.pbtxt describes all versions of a name, so their shapes must agree."""
-        for version in self._versions_in(home):
+        for version in versions_in(self.root / card.name):
             earlier = self._read(card.name, version).card
             if (earlier.dim, earlier.preprocess.input_size) != (card.dim, card.preprocess.input_size):
                 raise ModelFileError(
                     f"model {card.name!r} has version {version} with dim {earlier.dim} and input "
-                    f"{earlier.preprocess.input_size}; this export has dim {card.dim} and input "
+                    f"{earlier.preprocess.input_size}; this one has dim {card.dim} and input "
                     f"{card.preprocess.input_size}: publish it under another --name"
                 )
-
-    @contextlib.contextmanager
-    def _lock(self, name: str) -> Iterator[Path]:
-        """Holds the one publisher's lock of a name; clears what a killed publisher left behind."""
-        # POSIX alone; imported here so that the client's machine need not have it.
-        import fcntl
-
-        home = self.root / name
-        home.mkdir(parents=True, exist_ok=True)
-        with (home / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            for left_behind in home.glob(f"{_TEMPORARY}*"):
-                shutil.rmtree(left_behind, ignore_errors=True)
-            yield home
 
     def _names(self) -> set[str]:
         roots = [root for root in (self.root, self._bundled) if root.is_dir()]
@@ -168,31 +202,24 @@ class ModelRepository:
             entry.name
             for root in roots
             for entry in root.iterdir()
-            if entry.is_dir() and not entry.name.startswith((".", "_")) and self._versions_in(entry)
+            if entry.is_dir() and not entry.name.startswith((".", "_")) and versions_in(entry)
         }
 
     def _versions(self, name: str) -> list[int]:
-        own = self._versions_in(self.root / name)
+        own = versions_in(self.root / name)
         # A user's model of the bundled one's name hides it, rather than mixing the two.
-        return own or self._versions_in(self._bundled / name)
-
-    @staticmethod
-    def _versions_in(home: Path) -> list[int]:
-        if not home.is_dir():
-            return []
-        found = ((parse_version(entry.name), entry) for entry in home.iterdir())
-        return sorted(version for version, entry in found if version is not None and entry.is_dir())
+        return own or versions_in(self._bundled / name)
 
     def _read(self, name: str, version: int) -> ModelFolder:
         own = self.root / name / str(version)
         path = own if own.is_dir() else self._bundled / name / str(version)
         where = f"model {name}@{version}"
         try:
-            stamp = _stamp(path / "card.json")
+            stamp = _stamp(path / CARD_FILE)
             known = self._folders.get(path)
             if known is not None and known[0] == stamp:
                 return known[1]
-            text = (path / "card.json").read_text(encoding="utf-8")
+            text = (path / CARD_FILE).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ModelFileError(f"{where} has no readable card.json ({_why(exc)}); export it again") from exc
         card = cards.loads(text, f"card.json of {where}")
@@ -206,27 +233,12 @@ class ModelRepository:
         return folder
 
 
-def _publish_folder(home: Path, onnx: Path, card: ModelCard) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=home))
-    try:
-        temporary.chmod(0o755)
-        shutil.copyfile(onnx, temporary / MODEL_FILE)
-        _write_whole(temporary / "card.json", card.dumps())
-        _fsync(temporary / MODEL_FILE)
-        _fsync(temporary)
-        temporary.rename(home / str(card.version))
-        _fsync(home)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+def _copy(onnx: Path, made: ModelFolder) -> None:
+    shutil.copyfile(onnx, made.onnx)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Replaces a file atomically, so that a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    _fsync(temporary)
-    temporary.replace(path)
+def _identity(card: ModelCard) -> tuple[str, str, str]:
+    return card.artifact.artifact_id, card.artifact.sha256, card.space_id
 
 
 def _why(exc: OSError | UnicodeDecodeError) -> str:
@@ -237,11 +249,3 @@ def _why(exc: OSError | UnicodeDecodeError) -> str:
 def _stamp(path: Path) -> _Stamp:
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
