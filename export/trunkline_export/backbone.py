@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from trunkline_export.classifier import Classifier
-from trunkline_export.pool import Layout
+from trunkline_export.layout import Tokens
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.identity import OutputSpec
 
@@ -34,9 +34,11 @@ class Backbone:
         license: Of the weights, as far as known.
         tools: Versions of the libraries that the network came from.
         description: A sentence for people; may be empty.
-        layout: How inner tensors lie, for pooling.
+        tokens: What the network puts before the tokens of its patches.
         whole: The network whose weights those are, where ``module`` wraps it.
         classifier: The network's own last layer, where it was asked for.
+        before_resizing: Tensors as they were before another input size resampled them, by name. Resampling
+            rounds as the machine at hand does, and the size is in ``preprocess``, so these are hashed.
     """
 
     source: str
@@ -51,9 +53,10 @@ class Backbone:
     license: str = ""
     tools: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
-    layout: Layout = field(default_factory=Layout)
+    tokens: Tokens = field(default_factory=Tokens)
     whole: torch.nn.Module | None = None
     classifier: Classifier | None = None
+    before_resizing: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def network(self) -> torch.nn.Module:
@@ -67,7 +70,8 @@ class Backbone:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The weights by name. Floats are widened to float32, since NumPy has no bfloat16."""
-        return {name: _to_numpy(tensor) for name, tensor in self.network.state_dict().items()}
+        held = self.network.state_dict()
+        return {name: _to_numpy(self.before_resizing.get(name, tensor)) for name, tensor in held.items()}
 
 
 def _to_numpy(tensor: torch.Tensor) -> NDArray[np.generic]:

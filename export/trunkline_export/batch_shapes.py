@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from trunkline_export.candidate import session_of
+
 _PROBED = ("Reshape", "Expand")
 # Two sizes that no other dimension is likely to follow by chance; the batch check runs others.
 _SIZES = (2, 3)
@@ -50,8 +52,6 @@ def _shapes(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], sample: tuple[int, int, int]
 ) -> list[list[list[int]]]:
     """The shape of each node's output, for each of ``_SIZES``."""
-    import onnxruntime as ort
-
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.ClearField("output")
@@ -59,9 +59,7 @@ def _shapes(
         name = f"probed_{number}"
         probe.graph.node.append(helper.make_node("Shape", [node.output[0]], [name]))
         probe.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, [None]))
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(probe.SerializeToString())
     image = model.graph.input[0].name
     found: list[list[NDArray[np.int64]]] = [
         session.run(None, {image: np.zeros((size, *sample), np.uint8)}) for size in _SIZES

@@ -23,7 +23,7 @@ class Listed:
 
     Attributes:
         source: What to give to ``export``.
-        height: Of the input, in pixels; 0 where the library does not say.
+        height: Of the input, in pixels.
         width: Of the input, in pixels.
         parameters: Number of values without the classifier of timm's, with that of torchvision's; None where
             it was not counted.
@@ -39,7 +39,7 @@ class Listed:
 
 def listed(pattern: str) -> list[Listed]:
     """The weights whose source matches, by name; parameters of timm's are counted for short lists alone."""
-    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    wanted = (pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*").lower()
     names = [name for name in _timm_names() if _matches(f"timm:{name}", wanted)]
     counted = len(names) <= _COUNTED_AT_MOST
     found = [_of_timm(name, counted) for name in names]
@@ -48,7 +48,8 @@ def listed(pattern: str) -> list[Listed]:
 
 
 def _matches(source: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(source, pattern) or fnmatch.fnmatchcase(source.partition(":")[2], pattern)
+    low = source.lower()
+    return fnmatch.fnmatchcase(low, pattern) or fnmatch.fnmatchcase(low.partition(":")[2], pattern)
 
 
 def _timm_names() -> list[str]:

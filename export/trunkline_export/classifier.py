@@ -13,6 +13,8 @@ from torch import nn
 
 from trunkline_service.errors import ExportError, InvalidArgument
 
+_FEWEST = 2
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -23,6 +25,7 @@ class Classifier:
         weight: (K, dim) float32.
         bias: (K,) float32.
         classes: K distinct names.
+        guessed: Whether the names were taken from the number of outputs alone.
         whole: Normalised float32 [N, 3, height, width] to logits [N, K]; what parity is measured against.
     """
 
@@ -31,6 +34,7 @@ class Classifier:
     bias: NDArray[np.float32]
     classes: tuple[str, ...]
     whole: nn.Module
+    guessed: bool = False
 
 
 def kept(
@@ -49,6 +53,11 @@ def kept(
         ExportError: The network does not end in one linear layer.
         InvalidArgument: Another number of names than of outputs.
     """
+    if isinstance(layer, nn.Identity):
+        raise ExportError(
+            f"--keep-classifier: the weights of {source} come without a classifier; export without it and fit "
+            "a head"
+        )
     if not isinstance(layer, nn.Linear):
         found = "none" if layer is None else type(layer).__name__
         raise ExportError(
@@ -56,6 +65,11 @@ def kept(
             "can't become a head; export without it and fit a head"
         )
     count = layer.out_features
+    if count < _FEWEST:
+        raise ExportError(
+            f"--keep-classifier: {source} has a single output; a head has at least {_FEWEST} classes. Export "
+            "without it and fit a head"
+        )
     if classes and len(classes) != count:
         raise InvalidArgument(
             f"--class-names gives {len(classes)} names, and the classifier of {source} has {count} outputs"
@@ -72,7 +86,9 @@ def kept(
 
 def distinct(classes: Sequence[str]) -> tuple[str, ...]:
     """The names, those that come twice told apart by their position: ImageNet has two cranes."""
-    counts = Counter(classes)
-    return tuple(
-        f"{name} ({position})" if counts[name] > 1 else name for position, name in enumerate(classes)
-    )
+    names = list(classes)
+    # Once is enough but for names that end in such a number already.
+    while len(set(names)) < len(names):
+        counts = Counter(names)
+        names = [f"{name} ({position})" if counts[name] > 1 else name for position, name in enumerate(names)]
+    return tuple(names)

@@ -12,34 +12,35 @@ from trunkline_export.gate_images import GateImage
 from trunkline_export.reference import Vectors, logits_of
 from trunkline_service.errors import ParityError
 
-# Two logits nearer to each other than this are a tie, which rounding may settle either way.
-_TIE = 1e-3
+# Of the spread of an image's logits: far above rounding, far below what a wrong class or scale would give.
+_BOUND = 1e-3
 
 
 def check_classifier(
     backbone: Backbone, classifier: Classifier, vectors: Vectors, images: Sequence[GateImage]
 ) -> None:
-    """Compares the first choice of the head with that of the network.
+    """Compares every logit of the head with the network's, and so the first choice too.
 
     Args:
         backbone: Cut before the classifier.
         classifier: What was cut off, and the whole network.
-        vectors: Of the exported graph on the images, float32 [N, dim].
+        vectors: Of the exported fp32 graph on the images, float32 [N, dim].
         images: The gate's.
 
     Raises:
-        ParityError: They name different classes for an image, other than by a tie.
+        ParityError: A logit differs by more than a thousandth of the spread of its image's logits.
     """
     wanted = logits_of(classifier.whole, backbone, images)
-    chosen = (vectors @ classifier.weight.T + classifier.bias).argmax(axis=1)
-    behind = wanted.max(axis=1) - np.take_along_axis(wanted, chosen[:, None], axis=1)[:, 0]
+    found = vectors @ classifier.weight.T + classifier.bias
+    differences = np.abs(found - wanted).max(axis=1) / np.ptp(wanted, axis=1)
     # Written so that NaN fails.
-    wrong = np.flatnonzero(~(behind <= _TIE))
+    wrong = np.flatnonzero(~(differences <= _BOUND))
     if len(wrong):
         first = int(wrong[0])
         raise ParityError(
-            f"{backbone.source}: the kept classifier names {classifier.classes[int(chosen[first])]!r} for "
-            f"{images[first].name}, the whole network {classifier.classes[int(wanted[first].argmax())]!r} "
-            f"({len(wrong)} of {len(images)} images differ); something lies between the feature and the "
-            "classifier. Export without --keep-classifier and fit a head. Nothing was published"
+            f"{backbone.source}: the kept classifier names {classifier.classes[int(found[first].argmax())]!r} for "
+            f"{images[first].name}, the whole network {classifier.classes[int(wanted[first].argmax())]!r}; their "
+            f"logits differ for {len(wrong)} of {len(images)} images, by up to {differences.max():.1%} of the spread. "
+            "Something lies between the feature and the classifier. Export without --keep-classifier and fit a "
+            "head. Nothing was published"
         )

@@ -12,7 +12,8 @@ from torch import nn
 
 from trunkline_export.backbone import Backbone
 from trunkline_export.layers import find, layers_of
-from trunkline_export.pool import POOLS, Layout, Pool, UnitLength
+from trunkline_export.layout import layout_of
+from trunkline_export.pool import POOLS, Pool, UnitLength
 from trunkline_service.errors import ExportError, InvalidArgument
 from trunkline_service.models.identity import OutputSpec
 
@@ -64,7 +65,10 @@ def cut(backbone: Backbone, choice: CutChoice) -> Backbone:
     if not choice.layers and choice.pool is None:
         output = dataclasses.replace(backbone.output, normalize=choice.normalize)
         return dataclasses.replace(
-            backbone, module=nn.Sequential(backbone.module, UnitLength()).eval(), output=output
+            backbone,
+            module=nn.Sequential(backbone.module, UnitLength()).eval(),
+            whole=backbone.network,
+            output=output,
         )
     network = backbone.network
     example = _example(backbone)
@@ -73,10 +77,15 @@ def cut(backbone: Backbone, choice: CutChoice) -> Backbone:
     if len(set(names)) < len(names):
         raise ExportError(f"--layer names {', '.join(names)}: each layer can be given once")
     _check_runs_once(network, names, example)
-    pools = _pools(network, names, choice.pool, backbone.layout, example)
+    pools = _pools(backbone, names, choice.pool, example)
     module = Cut(network, names, pools, choice.normalize).eval()
     with torch.no_grad():
-        module(example)
+        vectors = module(example)
+    if len(vectors) != len(example):
+        raise ExportError(
+            f"{', '.join(names)} gives {len(vectors)} vectors for {len(example)} images: it works on parts of an "
+            "image, such as windows; cut at the block around it"
+        )
     pooled = "+".join(dict.fromkeys(pool.kind for pool in pools))
     return dataclasses.replace(
         backbone,
@@ -183,13 +192,17 @@ def _check_runs_once(network: nn.Module, names: tuple[str, ...], example: torch.
 
 
 def _pools(
-    network: nn.Module, names: tuple[str, ...], wanted: str | None, layout: Layout, example: torch.Tensor
+    backbone: Backbone, names: tuple[str, ...], wanted: str | None, example: torch.Tensor
 ) -> list[Pool]:
-    if wanted is not None:
-        return [Pool(wanted, layout) for _ in names]
     with torch.no_grad():
-        caught = run_to(network, names, example)
-    return [Pool("none" if caught[name].dim() == 2 else "avg", layout) for name in names]
+        caught = run_to(backbone.network, names, example)
+    pools = []
+    for name in names:
+        shape = tuple(caught[name].shape[1:])
+        kind = wanted or ("none" if len(shape) == 1 else "avg")
+        size = backbone.preprocess.input_size
+        pools.append(Pool(kind, layout_of(name, shape, size, backbone.tokens, kind)))
+    return pools
 
 
 def _without_rest(network: nn.Module, names: tuple[str, ...], example: torch.Tensor) -> nn.Module:
@@ -207,7 +220,8 @@ def _without_rest(network: nn.Module, names: tuple[str, ...], example: torch.Ten
         except (AttributeError, TypeError, RuntimeError):
             # Somebody reads a module's weights without running it. Then nothing is taken away.
             return network
-    return pruned if all(torch.equal(wanted[name], left[name]) for name in names) else network
+    same = all(torch.allclose(wanted[name], left[name], rtol=1e-4, equal_nan=True) for name in names)
+    return pruned if same else network
 
 
 def _unreached(network: nn.Module, names: tuple[str, ...], example: torch.Tensor) -> list[str]:

@@ -75,7 +75,7 @@ def write_onnx(backbone: Backbone, path: Path) -> int:
     height, width = backbone.preprocess.input_size
     example = torch.zeros(_EXAMPLES, height, width, 3, dtype=torch.uint8)
     dim = _dim(module, example, backbone.source)
-    held = sum(tensor.nbytes for tensor in module.state_dict().values())
+    held = sum(tensor.nbytes for tensor in backbone.network.state_dict().values())
     if held > _MOST_BYTES:
         raise ExportError(
             f"{backbone.source} has {held:,} bytes of weights; one ONNX file holds 2 GiB at most"
@@ -158,7 +158,7 @@ def _reason(exc: BaseException) -> str:
     if any(type(link).__name__ == "GuardOnDataDependentSymNode" for link in chain):
         return (
             "its control flow depends on what is in the image (an if or a loop over values), and a graph has one "
-            "way for all images; cut before that with --layer, or choose another network"
+            "way for all images; choose another network"
         )
     words = _COLOUR.sub("", str(chain[-1])).strip().splitlines()
     return f"{type(chain[-1]).__name__}: {words[0]}" if words else type(chain[-1]).__name__

@@ -94,8 +94,10 @@ def find(wanted: str, layers: list[Layer], network: nn.Module) -> str:
 
 
 def _listed(layers: list[Layer]) -> str:
+    counted = [layer.name for layer in layers if layer.spatial]
+    places = {name: f" = {number - len(counted)}" for number, name in enumerate(counted)}
     more = f"; and {len(layers) - _SHOWN} more before them" if len(layers) > _SHOWN else ""
-    shown = ", ".join(map(str, layers[-_SHOWN:]))
+    shown = ", ".join(f"{layer}{places.get(layer.name, '')}" for layer in layers[-_SHOWN:])
     return f"Layers, in the order in which they run: {shown}{more}"
 
 

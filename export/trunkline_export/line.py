@@ -13,19 +13,25 @@ from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier
 from trunkline_export.conversion import PrecisionChoice
 from trunkline_export.cut import CutChoice, cut
+from trunkline_export.gate_images import COUNT
 from trunkline_export.onnx_network import OnnxNetwork
 from trunkline_export.publish import publish_backbone
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx
 from trunkline_export.variant import Variant
 from trunkline_export.weights import WeightsChoice
-from trunkline_service.errors import InvalidArgument
+from trunkline_service.errors import InvalidArgument, ModelFileError, ModelNotFound, StorageError
 from trunkline_service.heads.card import PRETRAINED
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.models.identity import space_id
 from trunkline_service.models.repository import ModelFolder, ModelRepository
-from trunkline_service.names import check_name
+from trunkline_service.names import check_name, is_name
 
 _ONNX = "onnx"
+_GUESSED = (
+    "the names are those of ImageNet in its usual order, since the file has as many outputs; if it was trained on "
+    "other classes, export it again with --class-names"
+)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -103,12 +109,39 @@ def export(
         loaded = sources.load(order.source, order.weights, order.variant)
         classifier = loaded.classifier
         backbone = cut(loaded, order.cut)
-    named = order.name or default_name(backbone.name, order)
+    named = _checked_name(order, backbone, repository)
+    if classifier is not None:
+        check_name(classifier.name, "head")
     folder = publish_backbone(backbone, repository, name=named, precision=order.precision, progress=progress)
     if classifier is not None and heads is not None:
         progress(f"saving the classifier as head {classifier.name}")
-        heads.save(as_head(classifier, folder), classifier.name)
+        try:
+            heads.save(as_head(classifier, folder), classifier.name)
+        except StorageError as exc:
+            raise StorageError(
+                f"model {folder.card.reference} was published, and its classifier was not saved: {exc.message}"
+            ) from exc
     return folder
+
+
+def _checked_name(order: Order, backbone: Backbone | OnnxNetwork, repository: ModelRepository) -> str:
+    """The name to publish under; one that nobody gave must not bring another space to callers of that name."""
+    if order.name is not None:
+        return order.name
+    name = default_name(backbone.name, order)
+    if not is_name(name):
+        raise InvalidArgument(f"the options would name the model {name!r}, which is no name; give --name")
+    try:
+        newest = repository.resolve(name).card
+    except (ModelNotFound, ModelFileError):
+        return name
+    space = space_id(backbone.tensors(), backbone.architecture, backbone.preprocess, backbone.output)
+    if newest.space_id != space:
+        raise InvalidArgument(
+            f"model {newest.reference} is of space {newest.space_id} ({newest.source}, {newest.weights}), and this "
+            f"export makes vectors of {space}: callers of {name!r} would get other vectors. Give --name"
+        )
+    return name
 
 
 def default_name(name: str, order: Order) -> str:
@@ -146,8 +179,9 @@ def as_head(classifier: Classifier, folder: ModelFolder) -> FittedHead:
         evaluation=None,
         converged=True,
         notes=(
-            f"the classifier that came with {card.source}; it names what the whole network names on the "
-            f"{card.parity.images} images of the parity gate",
+            f"the classifier that came with {card.source}: in fp32 its logits are the whole network's, compared on "
+            f"{COUNT} images made for the purpose",
             *(() if card.pretrained else ("its weights are random, so what it says means nothing",)),
+            *((_GUESSED,) if classifier.guessed else ()),
         ),
     )

@@ -1,11 +1,11 @@
 """A user's ONNX graph between our preprocessing and our pooling: uint8 NHWC pixels in, vectors out.
 
-Written with operators that mean the same from opset 13 on, since the graph keeps its own opset.
+Written with operators that mean the same from opset 13 on, since the graph keeps its own opset; and with
+such as ONNX Runtime has for GPUs too, since the service refuses a model that falls back to the CPU.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from trunkline_export.batch_shapes import settle
 from trunkline_export.candidate import session_of
-from trunkline_export.pool import Layout
+from trunkline_export.onnx_batch import BATCH, fixed_batch, free_batch
+from trunkline_export.onnx_constants import fold_constants
+from trunkline_export.onnx_pool import Feature, pooling
+from trunkline_export.onnx_walk import inner_graphs, prefixed, strip
 from trunkline_service.errors import ExportError
 from trunkline_service.images.preprocess import Preprocess
-from trunkline_service.models.identity import OutputSpec
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME
 
-_PREFIX = "trunkline_"
-_BATCH = "batch"
-_TO_CHANNELS_FIRST = [0, 3, 1, 2]
+_OURS = "trunkline/"
+_THEIRS = "network/"
 
 
 @dataclass(frozen=True)
@@ -41,50 +43,41 @@ class Input:
     layout: str
     channels: str
 
-
-def structure_hash(model: onnx.ModelProto) -> str:
-    """32 hexadecimal digits over operators, attributes and wiring; not over weights, names of tools, or words."""
-    digest = hashlib.sha256()
-    for entry in sorted((entry.domain, entry.version) for entry in model.opset_import):
-        digest.update(repr(entry).encode())
-    for node in model.graph.node:
-        attributes = sorted(_attribute(attribute) for attribute in node.attribute)
-        digest.update(repr((node.domain, node.op_type, list(node.input), list(node.output))).encode())
-        for attribute in attributes:
-            digest.update(attribute)
-    return digest.hexdigest()[:32]
+    def shape(self, count: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Of so many images of (height, width)."""
+        height, width = size
+        return (count, 3, height, width) if self.layout == "NCHW" else (count, height, width, 3)
 
 
-def join(
-    network: onnx.ModelProto,
-    taken: Input,
-    preprocess: Preprocess,
-    output: OutputSpec,
-    layout: Layout,
-    path: Path,
-) -> int:
+def join(network: onnx.ModelProto, taken: Input, preprocess: Preprocess, feature: Feature, path: Path) -> int:
     """Writes the whole graph; returns ``dim``.
 
     Raises:
-        ExportError: The pool does not fit the tensor, or the graph can't be run.
+        ExportError: The graph can't be run, or not at other batch sizes.
     """
     model = onnx.ModelProto()
     model.CopyFrom(network)
+    pinned = fixed_batch(model)
+    free_batch(model, taken.shape(pinned or 1, preprocess.input_size))
     graph = model.graph
+    prefixed(graph, _THEIRS)
     front = _front(taken, preprocess, graph)
-    back = _back(output, layout, graph, len(shape_of(network, taken, preprocess, output.node)))
+    back, constants = pooling(feature, f"{_THEIRS}{feature.output.node}", OUTPUT_NAME)
+    graph.initializer.extend(constants)
     nodes = [*front, *graph.node, *back]
-    graph.ClearField("node")
+    for part in ("node", "input", "output"):
+        graph.ClearField(part)
     graph.node.extend(nodes)
-    graph.ClearField("input")
     graph.input.append(
-        helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [_BATCH, *preprocess.input_size, 3])
+        helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [BATCH, *preprocess.input_size, 3])
     )
-    graph.ClearField("value_info")
-    graph.ClearField("output")
-    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [_BATCH, None]))
-    dim = _dim(model, preprocess)
+    graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [BATCH, None]))
+    dim = _dim(model, preprocess, pinned)
     graph.output[0].type.tensor_type.shape.dim[1].dim_value = dim
+    # Inner graphs may read tensors that nobody else does, which would be taken for unused.
+    if not any(True for node in graph.node for _ in inner_graphs(node)):
+        settle(model, (*preprocess.input_size, 3))
+        fold_constants(model, (*preprocess.input_size, 3))
     _tidy(model)
     try:
         onnx.checker.check_model(model)
@@ -94,131 +87,90 @@ def join(
     return dim
 
 
-def _front(taken: Input, preprocess: Preprocess, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """uint8 RGB [N, H, W, 3] to what the network takes."""
-    name = f"{_PREFIX}pixels"
-    nodes = [helper.make_node("Cast", [INPUT_NAME], [name], to=TensorProto.FLOAT)]
-    mean, std = (np.array(values, np.float32) for values in (preprocess.mean, preprocess.std))
-    for step, (operator, values) in enumerate(
-        (("Div", np.array(255.0, np.float32)), ("Sub", mean), ("Div", std))
-    ):
-        constant = _constant(graph, f"{_PREFIX}normalise_{step}", values)
-        nodes.append(helper.make_node(operator, [name, constant], [f"{_PREFIX}normalised_{step}"]))
-        name = f"{_PREFIX}normalised_{step}"
-    if taken.channels == "BGR":
-        order = _constant(graph, f"{_PREFIX}bgr", np.array([2, 1, 0], np.int64))
-        nodes.append(helper.make_node("Gather", [name, order], [f"{_PREFIX}swapped"], axis=3))
-        name = f"{_PREFIX}swapped"
-    if taken.layout == "NCHW":
-        nodes.append(helper.make_node("Transpose", [name], [f"{_PREFIX}nchw"], perm=_TO_CHANNELS_FIRST))
-        name = f"{_PREFIX}nchw"
-    nodes.append(helper.make_node("Identity", [name], [taken.name]))
-    return nodes
-
-
-def _back(output: OutputSpec, layout: Layout, graph: onnx.GraphProto, rank: int) -> list[onnx.NodeProto]:
-    """The network's tensor to vectors, as ``pool.Pool`` does in PyTorch."""
-    nodes: list[onnx.NodeProto] = []
-
-    def then(operator: str, inputs: list[str], **attributes: Any) -> str:
-        made = f"{_PREFIX}pooled_{len(nodes)}"
-        nodes.append(helper.make_node(operator, inputs, [made], **attributes))
-        return made
-
-    def constant(name: str, values: NDArray[np.generic]) -> str:
-        return _constant(graph, f"{_PREFIX}{name}", values)
-
-    def places(name: str) -> str:
-        """[N, C, H, W] or [N, C, T]."""
-        if rank == 3:
-            bounds = [
-                constant(key, np.array([value], np.int64))
-                for key, value in (
-                    ("first", layout.prefix_tokens),
-                    ("end", np.iinfo(np.int64).max),
-                    ("axis", 1),
-                )
-            ]
-            return then("Transpose", [then("Slice", [name, *bounds])], perm=[0, 2, 1])
-        return then("Transpose", [name], perm=_TO_CHANNELS_FIRST) if layout.channels_last else name
-
-    def averaged(name: str) -> str:
-        return then("Flatten", [then("GlobalAveragePool", [places(name)])], axis=1)
-
-    name = output.node
-    match output.pool:
-        case "none":
-            vectors = then("Identity", [name])
-        case "flatten":
-            vectors = then("Flatten", [places(name) if rank == 4 else name], axis=1)
-        case "avg":
-            vectors = averaged(name)
-        case "max":
-            vectors = then("Flatten", [then("GlobalMaxPool", [places(name)])], axis=1)
-        case "gem":
-            floor, cube, root = (
-                constant(key, np.array(value, np.float32))
-                for key, value in (("floor", 1e-6), ("cube", 3.0), ("root", 1 / 3))
-            )
-            raised = then("Pow", [then("Clip", [places(name), floor]), cube])
-            mean = then("Flatten", [then("GlobalAveragePool", [raised])], axis=1)
-            vectors = then("Pow", [mean, root])
-        case _:
-            first = then("Gather", [name, constant("zero", np.array(0, np.int64))], axis=1)
-            vectors = first if output.pool == "cls" else then("Concat", [first, averaged(name)], axis=1)
-    if output.normalize == "l2":
-        vectors = then("LpNormalization", [vectors], axis=1, p=2)
-    nodes.append(helper.make_node("Identity", [vectors], [OUTPUT_NAME]))
-    return nodes
-
-
 def shape_of(network: onnx.ModelProto, taken: Input, preprocess: Preprocess, tensor: str) -> tuple[int, ...]:
-    """The shape of a network's last tensor for one image, found by running it.
+    """The shape of a network's last tensor, without the batch, found by running it.
 
     Raises:
-        ExportError: It can't be run.
+        ExportError: It can't be run, or gives something else than one float32 tensor an image.
     """
-    height, width = preprocess.input_size
-    shape = (1, 3, height, width) if taken.layout == "NCHW" else (1, height, width, 3)
+    count = fixed_batch(network) or 1
+    shape = taken.shape(count, preprocess.input_size)
     session = session_of(network.SerializeToString())
     try:
         (found,) = session.run([tensor], {taken.name: np.zeros(shape, np.float32)})
     except Exception as exc:  # ONNX Runtime raises a dozen classes without a common base
         raise ExportError(
-            f"the network can't be run on an image of {height} x {width} ({taken.layout}): {exc}; is "
-            "crop_size in the preprocess file the network's input size?"
+            f"the network can't be run on an input of {list(shape)} ({taken.layout}); is crop_size in the "
+            f"preprocess file the network's input size? {_reason(exc)}"
         ) from exc
-    return tuple(found.shape)
-
-
-def _dim(model: onnx.ModelProto, preprocess: Preprocess) -> int:
-    session = session_of(model.SerializeToString())
-    (found,) = session.run([OUTPUT_NAME], {INPUT_NAME: np.zeros((1, *preprocess.input_size, 3), np.uint8)})
-    if found.ndim != 2 or found.dtype != np.float32:
+    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape[:1] != (count,):
+        gives = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "no tensor"
         raise ExportError(
-            f"the output gives {found.dtype} {list(found.shape)} for one image; an embedding is float32 "
-            "[1, dim]: name another --output, or give --pool"
+            f"the output {tensor!r} gives {gives} for a batch of {count}; a feature is float32 [{count}, ...]: "
+            "name another --output"
         )
+    return tuple(found.shape[1:])
+
+
+def _front(taken: Input, preprocess: Preprocess, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """uint8 RGB [N, H, W, 3] to what the network takes; in the order of ``graph.Normalised``, so that what
+    is done to the one at lower precisions is done to the other."""
+    nodes: list[onnx.NodeProto] = []
+
+    def then(operator: str, *constants: NDArray[np.generic], **attributes: Any) -> None:
+        before = nodes[-1].output[0] if nodes else INPUT_NAME
+        name = f"front_{len(nodes)}"
+        inputs = [before, *(_constant(graph, f"{name}_constant", values) for values in constants)]
+        nodes.append(helper.make_node(operator, inputs, [f"{_OURS}{name}"], **attributes))
+
+    axis, shape = (1, (1, 3, 1, 1)) if taken.layout == "NCHW" else (3, (3,))
+    mean, std = (np.array(values, np.float32).reshape(shape) for values in (preprocess.mean, preprocess.std))
+    if taken.layout == "NCHW":
+        then("Transpose", perm=[0, 3, 1, 2])
+    then("Cast", to=TensorProto.FLOAT)
+    then("Div", np.array(255.0, np.float32))
+    then("Sub", mean)
+    then("Div", std)
+    if taken.channels == "BGR":
+        then("Gather", np.array([2, 1, 0], np.int64), axis=axis)
+    nodes[-1].output[0] = f"{_THEIRS}{taken.name}"
+    return nodes
+
+
+def _dim(model: onnx.ModelProto, preprocess: Preprocess, pinned: int | None) -> int:
+    """Length of a vector; runs two images, since one says nothing of batches."""
+    session = session_of(model.SerializeToString())
+    pixels = np.zeros((2, *preprocess.input_size, 3), np.uint8)
+    try:
+        (found,) = session.run([OUTPUT_NAME], {INPUT_NAME: pixels})
+    except Exception as exc:  # as above
+        raise ExportError(f"{_not_two(pinned)}. {_reason(exc)}") from exc
+    if len(found) != len(pixels):
+        raise ExportError(f"{_not_two(pinned)}. It gives {len(found)} vectors")
     return int(found.shape[1])
 
 
+def _not_two(pinned: int | None) -> str:
+    was = "" if pinned is None else f"; it was written for batches of {pinned}"
+    return (
+        f"the network can't run a batch of 2{was}. Export it again with a free batch size (dynamic_axes or "
+        "dynamic_shapes in PyTorch, None in Keras), or name an --output whose first axis is the batch"
+    )
+
+
+def _reason(exc: Exception) -> str:
+    return " ".join(str(exc).split())
+
+
 def _constant(graph: onnx.GraphProto, name: str, values: NDArray[np.generic]) -> str:
-    graph.initializer.append(numpy_helper.from_array(values, name))
-    return name
-
-
-def _attribute(attribute: AttributeProto) -> bytes:
-    bare = AttributeProto()
-    bare.CopyFrom(attribute)
-    bare.ClearField("doc_string")
-    data: bytes = bare.SerializeToString(deterministic=True)
-    return data
+    graph.initializer.append(numpy_helper.from_array(values, f"{_OURS}{name}"))
+    return f"{_OURS}{name}"
 
 
 def _tidy(model: onnx.ModelProto) -> None:
-    for message in (model, model.graph, *model.graph.node, *model.graph.initializer):
-        message.ClearField("doc_string")
-        message.ClearField("metadata_props")
+    strip(model.graph)
+    about = ("doc_string", "metadata_props", "producer_version", "domain", "model_version", "training_info")
+    for part in about:
+        model.ClearField(part)
     model.producer_name = "trunkline"
-    model.ClearField("producer_version")
     model.graph.name = "backbone"

@@ -54,10 +54,25 @@ BATCH_SIZES = (1, 2, 7, 16, 64)
 _FEWEST = 4
 
 
-def check(
-    backbone: Backbone, candidate: Candidate, images: Sequence[GateImage], precision: str = "fp32"
-) -> ParityRecord:
-    """Runs the gate against PyTorch and the original transform.
+@dataclass(frozen=True)
+class Run:
+    """A run of the gate that passed; row i is image i.
+
+    Attributes:
+        pixels: As the service prepares them, uint8 [N, height, width, 3].
+        vectors: Of the exported graph, float32 [N, dim].
+        reference: The other side.
+        record: For the card.
+    """
+
+    pixels: Pixels
+    vectors: Vectors
+    reference: Reference
+    record: ParityRecord
+
+
+def run(backbone: Backbone, candidate: Candidate, images: Sequence[GateImage]) -> Run:
+    """Runs the gate of the fp32 graph against PyTorch and the original transform.
 
     Raises:
         ParityError: A part failed; says which, with its figure and the worst image.
@@ -66,7 +81,9 @@ def check(
     enough(images)
     pixels = prepared(backbone.preprocess, images)
     reference = by_pytorch(backbone, images)
-    return judge(pixels, embedded(candidate, pixels), reference, images, LIMITS[precision], backbone.source)
+    vectors = embedded(candidate, pixels)
+    record = judge(pixels, vectors, reference, images, LIMITS["fp32"], backbone.source)
+    return Run(pixels, vectors, reference, record)
 
 
 def enough(images: Sequence[GateImage]) -> None:

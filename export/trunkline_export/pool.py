@@ -100,19 +100,10 @@ class Pool(torch.nn.Module):
         )
 
     def _channels_first(self, features: torch.Tensor) -> torch.Tensor:
-        if features.dim() == 4 and self.layout.channels_last and not _first_already(features):
+        if features.dim() == 4 and self.layout.channels_last:
             # Contiguous, so that what is flattened lies as in a network that keeps channels first.
             return features.permute(0, 3, 1, 2).contiguous()
         return features
-
-
-def _first_already(features: torch.Tensor) -> bool:
-    """Whether a map of a channels-last network lies channels-first, as those of its stem and its end may.
-
-    Told by its sides: a square behind more channels than the square is wide.
-    """
-    _, first, second, third = features.shape
-    return second == third and first > second
 
 
 class UnitLength(torch.nn.Module):

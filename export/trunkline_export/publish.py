@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -17,11 +17,11 @@ from trunkline_export import gate_images, parity
 from trunkline_export.backbone import Backbone
 from trunkline_export.candidate import Candidate
 from trunkline_export.classifier_parity import check_classifier
-from trunkline_export.conversion import PrecisionChoice, converted
+from trunkline_export.conversion import Judged, PrecisionChoice, converted
 from trunkline_export.gate_images import GateImage
 from trunkline_export.graph import opset_of, write_onnx
 from trunkline_export.onnx_network import OnnxNetwork
-from trunkline_export.reference import Pixels, Reference, by_graph, by_pytorch, embedded
+from trunkline_export.reference import Pixels, Reference, by_graph
 from trunkline_service.errors import StorageError
 from trunkline_service.images.conventions import CONVENTIONS
 from trunkline_service.models.card import Artifact, BatchRecord, ModelCard, ParityRecord
@@ -110,18 +110,15 @@ def _checked(
     progress("tracing the network" if isinstance(backbone, Backbone) else "joining preprocessing and network")
     dim = write_onnx(backbone, path) if isinstance(backbone, Backbone) else backbone.write(path)
     candidate = Candidate(path)
-    pixels = parity.prepared(backbone.preprocess, gate)
-    reference, verified = _verified(backbone, candidate, gate, pixels, progress)
+    reference, pixels, verified = _verified(backbone, candidate, gate, progress)
     conversion = ""
     if precision.name != "fp32":
-        reference = reference or by_graph(candidate, pixels)
-        path, conversion = converted(path, folder, precision, backbone, pixels, reference, gate, progress)
+        judged = Judged(tuple(gate), pixels, reference)
+        lower = converted(path, folder / f"{precision.name}.onnx", precision, backbone, judged, progress)
+        path, conversion = lower.path, lower.words
         candidate = Candidate(path)
-        progress(f"comparing the {precision.name} graph with {reference.words.partition(' and ')[0]}")
-        limits = parity.LIMITS[precision.name]
-        judged = parity.judge(pixels, embedded(candidate, pixels), reference, gate, limits, backbone.source)
-        # What was verified against the fp32 graph alone is no more verified than that graph is.
-        verified = judged if isinstance(backbone, Backbone) else verified
+        # What was compared with the fp32 graph alone is no more verified than that graph is.
+        verified = replace(lower.parity, status=verified.status)
     progress(f"running batches of {', '.join(map(str, parity.BATCH_SIZES))}")
     bound = parity.LIMITS[precision.name].batch
     batch = parity.check_batches(backbone.source, candidate, pixels, bound)
@@ -132,22 +129,18 @@ def _verified(
     backbone: Backbone | OnnxNetwork,
     candidate: Candidate,
     gate: Sequence[GateImage],
-    pixels: Pixels,
     progress: Callable[[str], None],
-) -> tuple[Reference | None, ParityRecord]:
-    """The fp32 graph's record, and what it was compared with on the gate's images."""
-    if not isinstance(backbone, Backbone):
-        progress("comparing with the given vectors" if backbone.given else "no reference to compare with")
-        return None, backbone.verified(candidate)
-    progress(f"comparing with PyTorch on {len(gate)} images")
-    parity.enough(gate)
-    reference = by_pytorch(backbone, gate)
-    vectors = embedded(candidate, pixels)
-    limits = parity.LIMITS["fp32"]
-    record = parity.judge(pixels, vectors, reference, gate, limits, backbone.source)
-    if backbone.classifier is not None:
-        check_classifier(backbone, backbone.classifier, vectors, gate)
-    return reference, record
+) -> tuple[Reference, Pixels, ParityRecord]:
+    """The fp32 graph's record, and what other precisions are compared with on the gate's images."""
+    if isinstance(backbone, Backbone):
+        progress(f"comparing with PyTorch on {len(gate)} images")
+        run = parity.run(backbone, candidate, gate)
+        if backbone.classifier is not None:
+            check_classifier(backbone, backbone.classifier, run.vectors, gate)
+        return run.reference, run.pixels, run.record
+    progress("comparing with the given vectors" if backbone.given else "no reference to compare with")
+    pixels = parity.prepared(backbone.preprocess, gate)
+    return by_graph(candidate, pixels), pixels, backbone.verified(candidate)
 
 
 def _card(

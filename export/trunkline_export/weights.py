@@ -81,6 +81,13 @@ def downloading(what: str, wanted: str = "the weights", instead: str = _INSTEAD)
         yield
     except ExportError:
         raise
+    except RuntimeError as exc:
+        if "state_dict" not in str(exc):
+            raise WeightsError(f"{wanted} of {what} can't be loaded ({_first_line(exc)}); {instead}") from exc
+        missing = " ".join(line.strip() for line in str(exc).splitlines()[1:3])
+        raise WeightsError(
+            f"what was downloaded as {wanted} of {what} does not fit the network: {missing[:400]}; {instead}"
+        ) from exc
     except Exception as exc:  # HTTP clients and hubs share no base class
         raise WeightsError(
             f"{wanted} of {what} could not be downloaded ({_first_line(exc)}); {instead}"

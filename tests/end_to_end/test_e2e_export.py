@@ -75,16 +75,16 @@ def test_labels_five_minutes_after_installation(tmp_path: Path, cli: Any, png: A
 
     done = cli(*TINY, "--keep-classifier", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "next: trunkline predict IMAGE --head imagenet1k" in done.stdout
+    assert "next: trunkline predict IMAGE --head test_resnet-classifier" in done.stdout
     (tmp_path / "a.png").write_bytes(png(np.full((64, 64, 3), 200, np.uint8)))
-    said = cli("predict", "a.png", "--head", "imagenet1k", "--json", cwd=tmp_path)
+    said = cli("predict", "a.png", "--head", "test_resnet-classifier", "--json", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     (answer,) = json.loads(said.stdout)
-    assert answer["head"] == "imagenet1k@1"
+    assert answer["head"] == "test_resnet-classifier@1"
     assert len(answer["probabilities"]) == 1000
     listed = cli("heads", "list", cwd=tmp_path)
     assert "pretrained" in listed.stdout
-    shown = cli("heads", "show", "imagenet1k", cwd=tmp_path)
+    shown = cli("heads", "show", "test_resnet-classifier", cwd=tmp_path)
     assert "the network's own last layer" in shown.stdout
     assert "and 980 more" in shown.stdout
 

@@ -13,7 +13,9 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 from trunkline_export.backbone import Backbone  # noqa: E402
 from trunkline_export.cut import CutChoice, cut  # noqa: E402
 from trunkline_export.layers import layers_of  # noqa: E402
+from trunkline_export.layout import Tokens, layout_of  # noqa: E402
 from trunkline_export.sources import load  # noqa: E402
+from trunkline_export.variant import Variant  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402
 
 RANDOM = WeightsChoice(None, pretrained=False)
@@ -170,3 +172,78 @@ def test_a_pool_that_does_not_fit_a_layer_is_refused(resnet: Backbone) -> None:
 def test_unknown_choices_are_refused(wrong: Any) -> None:
     with pytest.raises(InvalidArgument, match="must be one of"):
         CutChoice(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("source", "layer", "pool", "dim"),
+    [
+        # Channels last inside, first in the stem and at the end.
+        ("timm:test_vit", "patch_embed", "avg", 64),
+        ("timm:test_mambaout", "stem.conv1", "avg", 8),
+        ("timm:test_mambaout", "stages.1.blocks.0", "max", 32),
+        ("torchvision:swin_t", "features.0.0", "avg", 96),
+        ("torchvision:swin_t", "features.1.1", "avg", 96),
+    ],
+)
+def test_channels_are_found_wherever_they_lie(source: str, layer: str, pool: str, dim: int) -> None:
+    assert _run(load(source, RANDOM), CutChoice((layer,), pool)).shape == (3, dim)
+
+
+def test_tokens_before_the_class_token_are_all_patches() -> None:
+    backbone = load("timm:vit_tiny_patch16_224", RANDOM)
+    network: Any = backbone.network
+    with torch.no_grad():
+        patches = network.patch_embed(_pixels(backbone))
+    assert torch.allclose(_run(backbone, CutChoice(("patch_embed",), "avg")), patches.mean(1), atol=1e-6)
+    with pytest.raises(ExportError, match="layer 'patch_embed' has none among its 196 tokens"):
+        cut(backbone, CutChoice(("patch_embed",), "cls"))
+
+
+def test_register_tokens_are_no_class_token() -> None:
+    backbone = load("timm:vit_small_patch16_dinov3", RANDOM, Variant((64, 64)))
+    network: Any = backbone.network
+    with torch.no_grad():
+        tokens = network.forward_features(_pixels(backbone))
+    assert tokens.shape[1] == 16 + 5
+    assert torch.allclose(_run(backbone, CutChoice(pool="avg")), tokens[:, 5:].mean(1), atol=1e-6)
+    assert torch.allclose(_run(backbone, CutChoice(pool="cls")), tokens[:, 0], atol=1e-6)
+    registers_alone = load("timm:test_vit3", RANDOM)
+    with pytest.raises(ExportError, match="pool 'cls' needs a class token"):
+        cut(registers_alone, CutChoice(("blocks.1",), "cls"))
+    assert _run(registers_alone, CutChoice(("blocks.1",), "avg")).shape == (3, 96)
+
+
+def test_a_layer_that_works_on_windows_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"gives \d+ vectors for 2 images: it works on parts"):
+        cut(
+            load("timm:swin_tiny_patch4_window7_224", RANDOM),
+            CutChoice(("layers.0.blocks.0.attn",), "flatten"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_size", "last"),
+    [
+        ((7, 7, 512), (224, 224), True),
+        ((512, 7, 7), (224, 224), False),
+        ((96, 112, 112), (448, 448), False),
+        (
+            (
+                56,
+                56,
+                56,
+            ),
+            (224, 224),
+            None,
+        ),
+        ((14, 7, 384), (224, 112), True),
+        ((384, 14, 7), (224, 112), False),
+        ((384, 1, 1), (224, 224), False),
+    ],
+)
+def test_channels_are_told_by_the_ratio_of_the_sides(shape: Any, input_size: Any, last: bool | None) -> None:
+    if last is None:
+        with pytest.raises(ExportError, match="does not say where its channels are"):
+            layout_of("x", shape, input_size, Tokens(), "avg")
+    else:
+        assert layout_of("x", shape, input_size, Tokens(), "avg").channels_last is last

@@ -52,7 +52,14 @@ def _shifted(backbone: Backbone) -> Backbone:
     return replace(backbone, transform=transform)
 
 
+def _moved(backbone: Backbone) -> Backbone:
+    """An original that crops one pixel further to the right."""
+    original = backbone.transform
+    return replace(backbone, transform=lambda image: original(image).roll(-1, dims=2))
+
+
 WRONG = {
+    "crop one pixel aside": _moved,
     "interpolation": _data(interpolation="bilinear"),
     "squashed": _data(resize="squash"),
     "resize one pixel larger": _resize(1),
@@ -114,7 +121,7 @@ def deit_candidate(deit: Backbone, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_the_right_export_passes(small: Backbone, small_candidate: Candidate, images: Any) -> None:
-    record = parity.check(small, small_candidate, images)
+    record = parity.run(small, small_candidate, images).record
     assert (record.status, record.images) == ("verified", gate_images.COUNT)
     assert record.pixels_lossless_max == record.pixels_jpeg_max == record.pixels_jpeg_bound == 0
     assert record.cosine_min > 1 - 1e-9
@@ -126,7 +133,7 @@ def test_wrong_preprocessing_fails(
     name: str, small: Backbone, small_candidate: Candidate, images: Any
 ) -> None:
     with pytest.raises(ParityError, match=r"lossless images differ by up to \d+ of 255.*Worst: made image"):
-        parity.check(WRONG[name](small), small_candidate, images)
+        parity.run(WRONG[name](small), small_candidate, images)
 
 
 @pytest.mark.parametrize("name", WITHIN)
@@ -135,7 +142,7 @@ def test_a_fault_within_the_graph_fails(
 ) -> None:
     faulty: Any = Faulty(small_candidate, WITHIN[name])
     with pytest.raises(ParityError, match=r"separation.*is allowed") as caught:
-        parity.check(small, faulty, images)
+        parity.run(small, faulty, images)
     assert "pixels" not in caught.value.message
 
 
@@ -153,10 +160,10 @@ def test_cosine_alone_would_let_a_fault_pass(make_backbone: Any, images: Any, tm
     backbone = make_backbone(module=Offset(make_backbone().module))
     write_onnx(backbone, tmp_path / "model.onnx")
     candidate = Candidate(tmp_path / "model.onnx")
-    assert parity.check(backbone, candidate, images).status == "verified"
+    assert parity.run(backbone, candidate, images).record.status == "verified"
     faulty: Any = Faulty(candidate, WITHIN["channel order"])
     with pytest.raises(ParityError, match="separation") as caught:
-        parity.check(backbone, faulty, images)
+        parity.run(backbone, faulty, images)
     assert "cosine (" not in caught.value.message
 
 
@@ -165,7 +172,7 @@ def test_wrong_preprocessing_fails_on_real_weights(
     name: str, deit: Backbone, deit_candidate: Candidate, images: Any
 ) -> None:
     with pytest.raises(ParityError):
-        parity.check(WRONG[name](deit), deit_candidate, images[:6])
+        parity.run(WRONG[name](deit), deit_candidate, images[:6])
 
 
 def test_a_fault_within_the_graph_fails_on_real_weights(
@@ -173,7 +180,7 @@ def test_a_fault_within_the_graph_fails_on_real_weights(
 ) -> None:
     faulty: Any = Faulty(deit_candidate, WITHIN["half a pixel"])
     with pytest.raises(ParityError, match="separation"):
-        parity.check(deit, faulty, images[:6])
+        parity.run(deit, faulty, images[:6])
 
 
 def test_not_a_number_fails(small: Backbone, images: Any) -> None:
@@ -183,7 +190,7 @@ def test_not_a_number_fails(small: Backbone, images: Any) -> None:
 
     broken: Any = Broken()
     with pytest.raises(ParityError, match=r"cosine \(smallest nan"):
-        parity.check(small, broken, images[:4])
+        parity.run(small, broken, images[:4])
 
 
 def test_vectors_that_are_all_alike_fail(make_backbone: Any, images: Any) -> None:
@@ -197,19 +204,19 @@ def test_vectors_that_are_all_alike_fail(make_backbone: Any, images: Any) -> Non
 
     candidate: Any = ConstantCandidate()
     with pytest.raises(ParityError, match="separation"):
-        parity.check(make_backbone(module=Constant()), candidate, images[:4])
+        parity.run(make_backbone(module=Constant()), candidate, images[:4])
 
 
 def test_too_few_images_are_refused(small: Backbone, small_candidate: Candidate, images: Any) -> None:
     with pytest.raises(ExportError, match="at least 4 images; it was given 3"):
-        parity.check(small, small_candidate, images[:3])
+        parity.run(small, small_candidate, images[:3])
 
 
 def test_the_size_of_the_original_is_checked(
     small: Backbone, small_candidate: Candidate, images: Any
 ) -> None:
     with pytest.raises(ParityError, match=r"gives \[3, 64, 64\], the card says \[3, 60, 60\]"):
-        parity.check(_data(crop_size=(60, 60))(small), small_candidate, images)
+        parity.run(_data(crop_size=(60, 60))(small), small_candidate, images)
 
 
 def test_batches_of_every_size_agree(small: Backbone, small_candidate: Candidate, images: Any) -> None:

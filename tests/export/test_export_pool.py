@@ -37,17 +37,12 @@ def test_maps(images: int, channels: int, height: int, width: int) -> None:
         np.testing.assert_allclose(Pool(kind, Layout())(features).numpy(), wanted[kind], rtol=1e-5, atol=1e-6)
 
 
-@given(st.integers(1, 3), st.integers(6, 9), st.integers(1, 4))
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 4))
 def test_channels_last_is_another_layout_of_the_same(images: int, channels: int, side: int) -> None:
     first = _random(images, channels, side, side + 1)
     last = first.permute(0, 2, 3, 1)
     for kind in MAPS:
         assert torch.equal(Pool(kind, Layout(channels_last=True))(last), Pool(kind, Layout())(first))
-
-
-def test_a_map_of_a_channels_last_network_that_lies_channels_first_is_seen() -> None:
-    features = _random(2, 8, 3, 3)
-    assert torch.equal(Pool("avg", Layout(channels_last=True))(features), Pool("avg", Layout())(features))
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 6))

@@ -235,3 +235,46 @@ def test_a_missing_extra_says_how_to_get_it(
 def test_errors_of_export_are_one_family() -> None:
     assert issubclass(ParityError, ExportError)
     assert issubclass(WeightsError, ExportError)
+
+
+def test_a_name_that_nobody_gave_does_not_bring_another_space(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    from trunkline_export.sources import load
+    from trunkline_export.weights import WeightsChoice
+
+    first = trunkline_export.export(SOURCE, repository=repository, pretrained=False)
+    tensors = {
+        name: tensor + 1e-3
+        for name, tensor in load(SOURCE, WeightsChoice(None, False)).network.state_dict().items()
+    }
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(
+        InvalidArgument, match=rf"model test_resnet@1 is of space {first.card.space_id}.*Give --name"
+    ):
+        trunkline_export.export(SOURCE, repository=repository, weights=tmp_path / "other.safetensors")
+    assert _versions(repository) == ["test_resnet@1"]
+
+
+def test_folders_of_killed_exports_are_cleared_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    from trunkline_export.working_folder import working_folder
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = tmp_path / "trunkline-export-killed"
+    abandoned.mkdir()
+    (abandoned / "owner.lock").touch()
+    (abandoned / "model.onnx").write_bytes(b"half")
+    fresh = tmp_path / "trunkline-export-just-made"
+    fresh.mkdir()
+    with working_folder() as first, working_folder() as second:
+        assert not abandoned.exists()
+        assert fresh.exists()
+        assert first.exists()
+        assert second.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trunkline-export-just-made"]

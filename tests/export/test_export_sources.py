@@ -109,7 +109,7 @@ def test_torchvision_backbones_are_cut_before_their_last_layer(
     import torch
 
     backbone = load(f"torchvision:{name}", RANDOM)
-    assert (backbone.output.node, backbone.name) == (node, name.partition("@")[0])
+    assert (backbone.output.node, backbone.name) == (node, name.lower().replace("@", "."))
     assert backbone.preprocess.resize_size == (resize, resize)
     with torch.no_grad():
         assert backbone.module(torch.zeros(2, 3, 64, 64)).shape == (2, dim)
@@ -273,3 +273,26 @@ def test_sizes_that_are_none_are_refused(text: str) -> None:
         parse_size(text)
     assert parse_size("384x256") == (384, 256)
     assert parse_size("224") == (224, 224)
+
+
+def test_a_download_that_lacks_tensors_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm forgives missing tensors where a network is made without its classifier: they would stay random."""
+    import dataclasses
+
+    import timm as library
+    from safetensors.torch import save_file
+
+    whole = library.create_model("test_resnet").state_dict()
+    holed = {name: tensor for name, tensor in whole.items() if not name.startswith("layer4")}
+    save_file(holed, tmp_path / "holed.safetensors")
+    config = dataclasses.replace(
+        library.get_pretrained_cfg("test_resnet"),
+        hf_hub_id=None,
+        url="",
+        file=str(tmp_path / "holed.safetensors"),
+    )
+    monkeypatch.setattr(library, "get_pretrained_cfg", lambda _: config)
+    with pytest.raises(WeightsError, match=r"does not fit the network: Missing key.*layer4"):
+        load("timm:test_resnet", DOWNLOADED)
+    save_file(whole, tmp_path / "holed.safetensors")
+    assert load("timm:test_resnet", DOWNLOADED).pretrained

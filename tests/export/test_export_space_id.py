@@ -103,6 +103,18 @@ def test_the_tag_that_weights_were_published_under_does_not_matter(vit: Backbone
     assert _id(load("timm:test_vit.r160_in1k", WeightsChoice(weights))) == _id(vit)
 
 
+def test_another_size_does_not_hash_what_was_resampled(vit: Backbone, weights: Path) -> None:
+    """Resampling rounds as the machine at hand does, and two machines must agree on the space."""
+    other = load("timm:test_vit", WeightsChoice(weights), Variant((96, 96)))
+    assert other.network.state_dict()["pos_embed"].shape != vit.network.state_dict()["pos_embed"].shape
+    assert np.array_equal(other.tensors()["pos_embed"], vit.tensors()["pos_embed"])
+    assert _id(replace(other, preprocess=vit.preprocess)) == _id(vit)
+
+
+def test_unit_length_hashes_the_networks_own_names(vit: Backbone) -> None:
+    assert cut(vit, CutChoice((), None, "l2")).tensors().keys() == vit.tensors().keys()
+
+
 def test_a_layer_may_be_named_or_counted(vit: Backbone) -> None:
     assert _id(cut(vit, CutChoice(("-2",)))) == _id(cut(vit, CutChoice(("blocks.5",))))
 

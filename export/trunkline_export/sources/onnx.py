@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+import onnx.inliner
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto
 
+from trunkline_export.layout import Tokens, layout_of
 from trunkline_export.onnx_join import Input, shape_of
 from trunkline_export.onnx_network import Given, OnnxNetwork
+from trunkline_export.onnx_pool import Feature
 from trunkline_export.pool import Layout
 from trunkline_export.sources.given import read_given
-from trunkline_export.sources.onnx_cut import cut_at, tensor_named, unpin_batch
-from trunkline_service.errors import ExportError, InvalidArgument, ModelFileError, UnknownBackbone
-from trunkline_service.images.preprocess import Preprocess
+from trunkline_export.sources.onnx_cut import cut_at, last_tensors, lift_constants, tensor_named
+from trunkline_export.sources.onnx_transform import Described, read_described
+from trunkline_service.errors import ExportError, InvalidArgument, UnknownBackbone
 from trunkline_service.models.identity import OutputSpec, file_sha256
 
 _OLDEST_OPSET = 13
-_OWN_FIELDS = ("layout", "channels", "prefix_tokens", "channels_last")
+# A protobuf message ends at 2 GiB; some is left for the graph.
+_MOST_BYTES = 2**31 - 2**24
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,7 @@ class OnnxRequest:
 
     Attributes:
         output: The node or tensor to cut at.
-        preprocess: A JSON file: the fields of a card's ``preprocess``, and where they differ from what is
-            usual ``layout`` (NCHW or NHWC), ``channels`` (RGB or BGR), ``prefix_tokens`` and ``channels_last``.
+        preprocess: A JSON file; see ``onnx_transform.read_described``.
         pool: One of ``pool.POOLS``; without it ``avg`` for maps and tokens, ``none`` for vectors.
         normalize: ``none`` or ``l2``.
         reference: A folder of images with ``vectors.npy``, or None: then the card says ``unverified``.
@@ -49,30 +50,30 @@ def load_onnx(path: Path, request: OnnxRequest) -> OnnxNetwork:
 
     Raises:
         UnknownBackbone: There is no such file.
-        InvalidArgument: The preprocess file or the output is missing, or can't be used.
-        ExportError: The file is no ONNX network of one image input, or has no such output.
+        InvalidArgument: The preprocess file, the output or the reference is missing, or can't be used.
+        ExportError: The file is no float32 network of one RGB input, or has no such output.
     """
     model = _read(path)
-    taken, preprocess, layout = _described(model, request.preprocess, path)
+    entry = _image_input(model, path.name)
+    described = read_described(request.preprocess, path.name, _dims(entry))
     if request.output is None:
         raise InvalidArgument(
             f"onnx:{path.name} needs --output NODE, the tensor that is the feature; the last ones of the "
-            f"graph are {', '.join(_last_tensors(model))}"
+            f"graph are {last_tensors(model)}"
         )
     tensor = tensor_named(model, request.output)
-    network = cut_at(model, taken.name, tensor)
-    unpin_batch(network)
+    network = cut_at(model, entry.name, tensor)
+    taken = Input(entry.name, described.layout, described.channels)
+    shape = shape_of(network, taken, described.preprocess, tensor)
+    output = OutputSpec(tensor, request.pool or ("none" if len(shape) == 1 else "avg"), request.normalize)
     given: Given | None = read_given(request.reference) if request.reference is not None else None
     return OnnxNetwork(
         source=f"onnx:{path.name}",
         name=path.stem,
         graph=network,
         input=taken,
-        preprocess=preprocess,
-        output=OutputSpec(
-            tensor, request.pool or _usual_pool(network, tensor, preprocess, taken), request.normalize
-        ),
-        layout=layout,
+        preprocess=described.preprocess,
+        feature=Feature(output, shape, _lying(tensor, shape, described)),
         weights=f"{path.name} (sha256 {file_sha256(path)[:12]})",
         given=given,
     )
@@ -80,59 +81,34 @@ def load_onnx(path: Path, request: OnnxRequest) -> OnnxNetwork:
 
 def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
-        raise UnknownBackbone(f"onnx:{path}: there is no such file")
+        raise UnknownBackbone(
+            f"onnx:{path}: there is no such file; write onnx:PATH, e.g. onnx:nets/mine.onnx"
+        )
     try:
-        model = onnx.load_model(path)
+        model = onnx.load_model(path, format="protobuf")
+        held = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+        if held > _MOST_BYTES:
+            raise ExportError(
+                f"onnx:{path.name} holds {held:,} bytes of weights; one published file holds 2 GiB at most"
+            )
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as exc:
+        _check_opset(model, path.name)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+    except (DecodeError, EncodeError, onnx.checker.ValidationError, OSError, ValueError) as exc:
         first = next(iter(str(exc).strip().splitlines()), type(exc).__name__)
         raise ExportError(f"onnx:{path.name} is no valid ONNX file: {first}") from exc
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset < _OLDEST_OPSET:
-        raise ExportError(
-            f"onnx:{path.name} is written in operator set {opset}; {_OLDEST_OPSET} or newer is needed: convert it "
-            "with onnx.version_converter, or export it again with a newer opset"
-        )
+    lift_constants(model)
     return model
 
 
-def _described(model: onnx.ModelProto, file: Path | None, path: Path) -> tuple[Input, Preprocess, Layout]:
-    if file is None:
-        raise InvalidArgument(
-            f"onnx:{path.name} needs --preprocess FILE: a JSON object with the fields of a card's preprocess "
-            "(resize, resize_size, interpolation, crop_size, mean, std); 'trunkline models show NAME --json' "
-            "shows one"
+def _check_opset(model: onnx.ModelProto, name: str) -> None:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < _OLDEST_OPSET:
+        raise ExportError(
+            f"onnx:{name} is written in operator set {opset}; {_OLDEST_OPSET} or newer is needed: convert it "
+            "with onnx.version_converter, or export it again with a newer opset"
         )
-    fields = _fields(file)
-    entry = _image_input(model, path.name)
-    layout = fields.get("layout") or _layout_of(entry, path.name)
-    channels = fields.get("channels", "RGB")
-    tokens, last = fields.get("prefix_tokens", 0), fields.get("channels_last", layout == "NHWC")
-    for name, value, known in (
-        ("layout", layout, ("NCHW", "NHWC")),
-        ("channels", channels, ("RGB", "BGR")),
-        ("channels_last", last, (True, False)),
-    ):
-        if value not in known:
-            raise InvalidArgument(f"{file.name}: {name} is {value!r}; it must be one of {known}")
-    if type(tokens) is not int or tokens < 0:
-        raise InvalidArgument(f"{file.name}: prefix_tokens is {tokens!r}; it must be a number from 0 on")
-    plain = {key: value for key, value in fields.items() if key not in _OWN_FIELDS}
-    try:
-        preprocess = Preprocess.from_json(plain)
-    except ModelFileError as exc:
-        raise InvalidArgument(f"{file.name}: {exc.message}") from exc
-    return Input(entry.name, layout, channels), preprocess, Layout(tokens, last)
-
-
-def _fields(file: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InvalidArgument(f"--preprocess {file.name} can't be read as JSON: {exc}") from exc
-    if not isinstance(fields, dict):
-        raise InvalidArgument(f"--preprocess {file.name} holds no JSON object")
-    return fields
 
 
 def _image_input(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
@@ -143,28 +119,31 @@ def _image_input(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
         raise ExportError(
             f"onnx:{name} must take one image batch [N, 3, H, W] or [N, H, W, 3]; it takes {shown}"
         )
-    if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"onnx:{name} must take float32 pixels; its input {shown} is of another type")
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind != TensorProto.FLOAT:
+        raise ExportError(
+            f"onnx:{name} must take float32 pixels; its input {shown} is {TensorProto.DataType.Name(kind)}: "
+            "export it again with a float32 input"
+        )
     return inputs[0]
 
 
-def _layout_of(entry: onnx.ValueInfoProto, name: str) -> str:
-    dims = _dims(entry)
-    if (dims[1] == 3) == (dims[3] == 3):
-        raise InvalidArgument(
-            f"onnx:{name} takes {entry.name} {dims}, which does not say where the channels lie; add "
-            '"layout": "NCHW" or "NHWC" to the preprocess file'
-        )
-    return "NCHW" if dims[1] == 3 else "NHWC"
-
-
 def _dims(entry: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+    """Sizes; names, or ``?``, where they are free."""
+    return [dim.dim_param or dim.dim_value or "?" for dim in entry.type.tensor_type.shape.dim]
 
 
-def _last_tensors(model: onnx.ModelProto, count: int = 8) -> list[str]:
-    return [name for node in list(model.graph.node)[-count:] for name in node.output if name]
-
-
-def _usual_pool(network: onnx.ModelProto, tensor: str, preprocess: Preprocess, taken: Input) -> str:
-    return "none" if len(shape_of(network, taken, preprocess, tensor)) == 2 else "avg"
+def _lying(tensor: str, shape: tuple[int, ...], described: Described) -> Layout:
+    """How a tensor of this shape lies; where that means nothing, the same for all, so that it makes no
+    other space."""
+    if len(shape) != 3:
+        return Layout(prefix_tokens=described.prefix_tokens if len(shape) == 2 else 0)
+    if described.channels_last is not None:
+        return Layout(channels_last=described.channels_last)
+    try:
+        return layout_of(tensor, shape, described.preprocess.input_size, Tokens(), "avg")
+    except ExportError as exc:
+        raise InvalidArgument(
+            f"the output {tensor!r} gives {list(shape)} for an image, which does not say where its channels are; "
+            'add "channels_last": true or false to the preprocess file'
+        ) from exc

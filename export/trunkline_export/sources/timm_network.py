@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 import timm
@@ -19,7 +19,7 @@ from timm.data.transforms_factory import create_transform
 from trunkline_export import weights
 from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier, kept
-from trunkline_export.pool import Layout
+from trunkline_export.layout import tokens_of
 from trunkline_export.sources.sizes import resized
 from trunkline_export.variant import Variant
 from trunkline_export.weights import WeightsChoice
@@ -64,7 +64,9 @@ def backbone_of(origin: Origin, choice: WeightsChoice, variant: Variant) -> Back
     data = resolve({"input_size": (3, height, width)}, pretrained_cfg=origin.config.to_dict())
     preprocess = preprocess_of(data)
     network, classifier = _network(origin, choice, variant)
+    before: Mapping[str, torch.Tensor] = {}
     if variant.size is not None:
+        before = dict(network.state_dict())
         resized(network, variant.size, origin.source)
         if classifier is not None:
             resized(classifier.whole, variant.size, origin.source)
@@ -81,11 +83,9 @@ def backbone_of(origin: Origin, choice: WeightsChoice, variant: Variant) -> Back
         # The library knows the licence of its own weights, not of a file's.
         license=(origin.config.license or "") if choice.pretrained and choice.file is None else "",
         tools={"timm": timm.__version__},
-        layout=Layout(
-            prefix_tokens=int(getattr(network, "num_prefix_tokens", 0)),
-            channels_last=getattr(network, "output_fmt", "") == "NHWC",
-        ),
+        tokens=tokens_of(network),
         classifier=classifier,
+        before_resizing=before,
     )
 
 
@@ -145,29 +145,51 @@ def _network(
     origin: Origin, choice: WeightsChoice, variant: Variant
 ) -> tuple[torch.nn.Module, Classifier | None]:
     tensors = weights.read(choice.file) if choice.file is not None else None
+    if tensors is not None and not variant.keep_classifier:
+        return _from_file(origin, choice, tensors, classes=0), None
+    # With its classifier, since timm forgives a download without one other tensors that lack.
+    count = _class_count(origin, tensors)
+    if variant.keep_classifier and count == 0:
+        raise ExportError(
+            f"--keep-classifier: {origin.source} comes without a classifier; export without it and fit a head"
+        )
+    whole: Any
+    if tensors is not None:
+        whole = _from_file(origin, choice, tensors, count)
+    else:
+        whole = _downloaded(origin, count) if choice.pretrained else _random(origin, count)
     if not variant.keep_classifier:
-        return _with_weights(origin, choice, tensors, classes=0), None
-    classes = _class_count(origin, tensors)
-    whole: Any = _with_weights(origin, choice, tensors, classes)
-    layer = whole.get_classifier()
-    names = variant.class_names or _class_names(origin, classes)
-    name = f"{origin.name}-classifier" if variant.class_names else _head_name(origin, classes)
-    classifier = kept(name, layer, whole, names, origin.source)
-    features: Any = deepcopy(whole)
-    features.reset_classifier(0)
-    return features.eval(), classifier
+        return _without_classifier(whole, count), None
+    guessed = tensors is not None and not variant.class_names and not origin.config.label_names
+    classifier = kept(
+        _head_name(origin, count, choice, variant),
+        whole.get_classifier(),
+        whole,
+        variant.class_names or _class_names(origin, count),
+        origin.source,
+    )
+    return _without_classifier(deepcopy(whole), count), replace(classifier, guessed=guessed)
 
 
-def _with_weights(
-    origin: Origin, choice: WeightsChoice, tensors: dict[str, torch.Tensor] | None, classes: int
-) -> torch.nn.Module:
-    if tensors is None and choice.pretrained:
-        return _downloaded(origin, classes)
+def _without_classifier(whole: Any, classes: int) -> torch.nn.Module:
+    if classes:
+        whole.reset_classifier(0)
+    network: torch.nn.Module = whole.eval()
+    return network
+
+
+def _random(origin: Origin, classes: int) -> torch.nn.Module:
     with weights.seeded():
-        network = _created(origin, pretrained=False, classes=classes)
-    if tensors is not None and choice.file is not None:
-        _load_file(network, tensors, origin, choice.file.name, classes)
-    return network.eval()
+        return _created(origin, pretrained=False, classes=classes).eval()
+
+
+def _from_file(
+    origin: Origin, choice: WeightsChoice, tensors: dict[str, torch.Tensor], classes: int
+) -> torch.nn.Module:
+    assert choice.file is not None
+    network = _random(origin, classes)
+    _load_file(network, tensors, origin, choice.file.name, classes)
+    return network
 
 
 def _load_file(
@@ -242,10 +264,6 @@ def _class_count(origin: Origin, tensors: Mapping[str, torch.Tensor] | None) -> 
     if tensors is not None:
         found = [tensors[f"{name}.weight"] for name in _classifiers(origin) if f"{name}.weight" in tensors]
         count = len(found[0]) if found else 0
-    if count == 0:
-        raise ExportError(
-            f"--keep-classifier: {origin.source} comes without a classifier; fit a head instead"
-        )
     return count
 
 
@@ -262,9 +280,10 @@ def _class_names(origin: Origin, classes: int) -> list[str]:
     return [known.index_to_description(position).partition(",")[0] for position in range(classes)]
 
 
-def _head_name(origin: Origin, classes: int) -> str:
-    subset = _imagenet(origin, classes)
-    return subset.replace("-", "") if subset else f"{origin.name}-classifier"
+def _head_name(origin: Origin, classes: int, choice: WeightsChoice, variant: Variant) -> str:
+    subset = None if variant.class_names else _imagenet(origin, classes)
+    # A head of random weights shall not become the next version of one that is in use.
+    return subset.replace("-", "") if subset and choice.pretrained else f"{origin.name}-classifier"
 
 
 def _imagenet(origin: Origin, classes: int) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, cast
 
+import torch
 import torchvision
 from torch import nn
 from torchvision.transforms._presets import ImageClassification
@@ -12,7 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 from trunkline_export import weights
 from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier, kept
-from trunkline_export.pool import Layout
+from trunkline_export.layout import tokens_of
 from trunkline_export.sources.sizes import resized
 from trunkline_export.variant import Size, Variant
 from trunkline_export.weights import WeightsChoice
@@ -36,12 +39,15 @@ def load(name: str, choice: WeightsChoice, variant: Variant) -> Backbone:
     preset = _preset(architecture, wanted)
     transform = _transform(preset, variant.size)
     whole, node = _network(architecture, preset, choice)
+    before: Mapping[str, torch.Tensor] = {}
     if variant.size is not None:
+        before = dict(whole.state_dict())
         resized(whole, variant.size, f"torchvision:{name}")
-    module, classifier = _split(whole, node, preset, variant, f"torchvision:{name}")
+    module, classifier = _split(whole, node, preset, choice, variant, f"torchvision:{name}")
     return Backbone(
         source=f"torchvision:{name}",
-        name=architecture,
+        # Weights that were asked for by name make a model of that name.
+        name=f"{architecture}.{wanted.lower()}" if wanted else architecture,
         architecture=f"torchvision/{architecture}",
         module=module,
         transform=transform,
@@ -50,11 +56,9 @@ def load(name: str, choice: WeightsChoice, variant: Variant) -> Backbone:
         pretrained=choice.pretrained,
         weights=choice.words(f"torchvision {preset}"),
         tools={"torchvision": torchvision.__version__},
-        layout=Layout(
-            prefix_tokens=1 if architecture.startswith("vit_") else 0,
-            channels_last=architecture.startswith("swin_"),
-        ),
+        tokens=tokens_of(module),
         classifier=classifier,
+        before_resizing=before,
     )
 
 
@@ -152,7 +156,7 @@ def _fit_classes(whole: nn.Module, node: str, tensors: dict[str, Any]) -> None:
 
 
 def _split(
-    whole: nn.Module, node: str, preset: Any, variant: Variant, source: str
+    whole: nn.Module, node: str, preset: Any, choice: WeightsChoice, variant: Variant, source: str
 ) -> tuple[nn.Module, Classifier | None]:
     """The network without its classifier, and the classifier where it is wanted."""
     classifier = None
@@ -162,8 +166,11 @@ def _split(
         known = list(preset.meta["categories"])
         own = isinstance(layer, nn.Linear) and layer.out_features == len(known)
         names = variant.class_names or (known if own else [])
-        name = "imagenet1k" if own and not variant.class_names else f"{source.partition(':')[2]}-classifier"
-        classifier = kept(name.replace("@", "-"), layer, whole, names, source)
+        # A head of random weights shall not become the next version of one that is in use.
+        usual = own and not variant.class_names and choice.pretrained
+        name = "imagenet1k" if usual else f"{source.partition(':')[2].replace('@', '-')}-classifier"
+        guessed = bool(usual and choice.file is not None)
+        classifier = replace(kept(name, layer, whole, names, source), guessed=guessed)
         module = deepcopy(whole)
     _replace(module, node, nn.Identity())
     return module.eval(), classifier

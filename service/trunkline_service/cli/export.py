@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from trunkline_service.cli import output
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.card import HeadCard
+from trunkline_service.heads.card import PRETRAINED, HeadCard
 from trunkline_service.heads.registry import HeadRegistry
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.repository import ModelRepository
@@ -86,12 +87,13 @@ def export(
         return
     settings = load({"models": models, "data": data})
     repository = ModelRepository(Path(settings.models))
+    heads = HeadRegistry(settings.data, trunkline_version=version("trunkline"))
     folder = trunkline_export.export(
         source,
         repository=repository,
         pretrained=not no_pretrained,
         layers=layers,
-        keep_classifier=HeadRegistry(settings.data) if keep_classifier else None,
+        keep_classifier=heads if keep_classifier else None,
         class_names=_lines(class_names) if class_names else (),
         output=node,
         progress=None if as_json else output.hint,
@@ -100,8 +102,12 @@ def export(
     if as_json:
         output.print_json(folder.card.to_json())
         return
-    heads = HeadRegistry(settings.data).list() if keep_classifier else []
-    _say(folder.card, repository, next((head for head in heads if head.model == folder.card.reference), None))
+    _say(folder.card, repository, _kept_head(heads, folder.card) if keep_classifier else None)
+
+
+def _kept_head(heads: HeadRegistry, model: ModelCard) -> HeadCard | None:
+    cards = [heads.card(name) for name in heads.names()]
+    return next((card for card in cards if (card.kind, card.model) == (PRETRAINED, model.reference)), None)
 
 
 def _say(card: ModelCard, repository: ModelRepository, head: HeadCard | None) -> None:
@@ -117,6 +123,8 @@ def _say(card: ModelCard, repository: ModelRepository, head: HeadCard | None) ->
     following = f"trunkline embed FOLDER --into COLLECTION --model {card.name}"
     if head is not None:
         output.say(f"its classifier is head {head.name}: {len(head.classes)} classes")
+        for note in head.notes[1:]:
+            output.warn(note)
         following = f"trunkline predict IMAGE --head {head.name}"
     output.say(f"next: {following}")
 
@@ -137,14 +145,16 @@ def _list(pattern: str, as_json: bool) -> None:
         )
         for entry in found
     ]
+    if not found:
+        output.hint(f"nothing matches {pattern!r}; a pattern may hold * and ?, and a word matches anywhere")
+        return
     output.table(("source", "input", "parameters", "license"), rows, numbers=("parameters",))
-    output.hint(f"{len(found)} of {pattern!r}")
     if any(entry.parameters is None for entry in found):
         output.hint("parameters are counted for lists of up to 60; narrow the pattern to see them all")
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as exc:
         raise InvalidArgument(f"--class-names {file.name} is not UTF-8; write one name a line") from exc

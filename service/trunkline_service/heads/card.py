@@ -147,7 +147,7 @@ def _check_values(document: Mapping[str, Any], where: str) -> None:
         "name": is_name(document["name"]),
         "version": document["version"] > 0,
         "dim": document["dim"] > 0,
-        "rows": document["rows"] > 0 or pretrained,
+        "rows": document["rows"] > 0 or (pretrained and document["rows"] == 0),
         "metrics": document["metrics"] is not None or pretrained,
         "classes": len(classes) >= 2 and len(set(classes)) == len(classes),
         "temperature": document["temperature"] > 0,

@@ -165,7 +165,7 @@ def loads(text: str, where: str) -> ModelCard:
     """
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ModelFileError(f"{where} is not JSON ({exc}); export the model again") from exc
     if not isinstance(document, dict):
         raise ModelFileError(f"{where} holds no JSON object; export the model again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from trunkline_service.models.web import Access
 from trunkline_service.names import check_name, parse_version
 
 CARD_LIMIT = 1024 * 1024
+# An ONNX file, which is one protobuf message, ends here.
+LARGEST = 2**31 - 1
+_SPACE = re.compile(r"sp1-[0-9a-f]{32}")
 Progress = Callable[[int, int], None]
 
 
@@ -87,6 +91,7 @@ def _card(location: Location, name: str | None) -> ModelCard:
         raise ModelFileError(
             f"{where} is the card of {card.reference}: folders of models can't be renamed; export it again"
         )
+    _check_values(card, where)
     promised = artifact_id(card.artifact.sha256, card.artifact.precision)
     if card.artifact.artifact_id != promised:
         raise ModelFileError(
@@ -94,6 +99,22 @@ def _card(location: Location, name: str | None) -> ModelCard:
             f"{promised!r}; export the model again"
         )
     return card if name is None else replace(card, name=name)
+
+
+def _check_values(card: ModelCard, where: str) -> None:
+    """What a card made by an export holds, and one made by somebody else may not."""
+    texts = (card.source, card.architecture, card.weights, card.license, card.description, card.created_at)
+    checks = {
+        "artifact.bytes": 0 < card.artifact.bytes <= LARGEST,
+        "artifact.precision": card.artifact.precision in ("fp32", "fp16", "int8"),
+        "parity.status": card.parity.status in ("verified", "unverified"),
+        "space_id": _SPACE.fullmatch(card.space_id) is not None,
+        "text": all(text.isprintable() for text in (*texts, card.parity.reference, card.artifact.conversion)),
+    }
+    if wrong := [name for name, right in checks.items() if not right]:
+        raise ModelFileError(
+            f"{where} holds values that no export writes ({', '.join(wrong)}); export the model again"
+        )
 
 
 def _small(location: Location, where: str) -> bytes:

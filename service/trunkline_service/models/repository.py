@@ -188,7 +188,11 @@ class ModelRepository:
     def _check_shape(self, card: ModelCard) -> None:
         """One config.pbtxt describes all versions of a name, so their shapes must agree."""
         for version in versions_in(self.root / card.name):
-            earlier = self._read(card.name, version).card
+            try:
+                earlier = self._read(card.name, version).card
+            except ModelFileError:
+                # Nobody can load that one, so nothing of it binds this one.
+                continue
             if (earlier.dim, earlier.preprocess.input_size) != (card.dim, card.preprocess.input_size):
                 raise ModelFileError(
                     f"model {card.name!r} has version {version} with dim {earlier.dim} and input "
