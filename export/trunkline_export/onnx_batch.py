@@ -16,7 +16,8 @@ from trunkline_export.candidate import session_of
 from trunkline_export.onnx_walk import per_image
 
 BATCH = "batch"
-_ZERO = "free_zero"
+# Before the names of what is added, which shall be nobody else's.
+_FREE = "trunkline_free/"
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
@@ -48,7 +49,7 @@ def free_batch(model: onnx.ModelProto, example: tuple[int, ...]) -> None:
     shapes = _shapes(model, wanted, example)
     for node in reshapes:
         target = np.array([-1, *shapes[node.output[0]][1:]], np.int64)
-        node.input[1] = _constant(graph, f"{node.output[0]}_free", target)
+        node.input[1] = _constant(graph, f"{_FREE}{node.output[0]}", target)
     for node in joins:
         axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
         for position, name in enumerate(node.input):
@@ -79,7 +80,7 @@ def _repeat(graph: onnx.GraphProto, join: onnx.NodeProto, position: int, rank: i
 
     Not by Expand, since the batch size would be computed in int64 nodes, which ONNX Runtime puts on the CPU.
     """
-    zero = f"{_ZERO}_{rank}"
+    zero = f"{_FREE}zero_{rank}"
     if not any(zero in node.output for node in graph.node):
         inputs = [
             graph.input[0].name,
@@ -96,7 +97,7 @@ def _repeat(graph: onnx.GraphProto, join: onnx.NodeProto, position: int, rank: i
         ]
         for place, node in enumerate(made):
             graph.node.insert(place, node)
-    repeated = f"{join.output[0]}_free_{position}"
+    repeated = f"{_FREE}{join.output[0]}_{position}"
     before = next(place for place, node in enumerate(graph.node) if join.output[0] in node.output)
     added = helper.make_node("Add", [join.input[position], zero], [repeated])
     join.input[position] = repeated
