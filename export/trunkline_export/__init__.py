@@ -80,7 +80,7 @@ def export(
     _require_extra()
     from trunkline_export import line
     from trunkline_export.conversion import PrecisionChoice
-    from trunkline_export.cut import CutChoice
+    from trunkline_export.cutting.cut import CutChoice
     from trunkline_export.sources.onnx import OnnxRequest
     from trunkline_export.variant import Variant, parse_size
     from trunkline_export.weights import WeightsChoice

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from trunkline_export.classifier import Classifier
-from trunkline_export.layout import Tokens
+from trunkline_export.cutting.layout import Tokens
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.identity import OutputSpec
 

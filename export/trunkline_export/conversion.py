@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trunkline_export import parity
 from trunkline_export.backbone import Backbone
-from trunkline_export.calibration_files import Shared, shared
-from trunkline_export.candidate import Candidate
-from trunkline_export.gate_images import GateImage
-from trunkline_export.onnx_network import OnnxNetwork
+from trunkline_export.gate import parity
+from trunkline_export.gate.candidate import Candidate
+from trunkline_export.gate.images import GateImage
+from trunkline_export.gate.reference import Pixels, Reference, by_graph, by_pytorch, embedded
+from trunkline_export.joining.network import OnnxNetwork
 from trunkline_export.precision import calibration, fp16, int8
+from trunkline_export.precision.files import Shared, shared
 from trunkline_export.precision.report import Agreement, Report
-from trunkline_export.reference import Pixels, Reference, by_graph, by_pytorch, embedded
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.models.card import ParityRecord
 

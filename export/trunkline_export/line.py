@@ -12,9 +12,9 @@ from trunkline_export import sources
 from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier
 from trunkline_export.conversion import PrecisionChoice
-from trunkline_export.cut import CutChoice, cut
-from trunkline_export.gate_images import COUNT
-from trunkline_export.onnx_network import OnnxNetwork
+from trunkline_export.cutting.cut import CutChoice, cut
+from trunkline_export.gate.images import COUNT
+from trunkline_export.joining.network import OnnxNetwork
 from trunkline_export.publish import publish_backbone
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx
 from trunkline_export.variant import Variant

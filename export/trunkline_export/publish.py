@@ -13,15 +13,16 @@ import onnx
 import onnxruntime
 import torch
 
-from trunkline_export import gate_images, parity
 from trunkline_export.backbone import Backbone
-from trunkline_export.candidate import Candidate
-from trunkline_export.classifier_parity import check_classifier
 from trunkline_export.conversion import Judged, PrecisionChoice, converted
-from trunkline_export.gate_images import GateImage
-from trunkline_export.graph import opset_of, write_onnx
-from trunkline_export.onnx_network import OnnxNetwork
-from trunkline_export.reference import Pixels, Reference, by_graph
+from trunkline_export.gate import images as gate_images
+from trunkline_export.gate import parity
+from trunkline_export.gate.candidate import Candidate
+from trunkline_export.gate.classifier import check_classifier
+from trunkline_export.gate.images import GateImage
+from trunkline_export.gate.reference import Pixels, Reference, by_graph
+from trunkline_export.joining.network import OnnxNetwork
+from trunkline_export.tracing.graph import opset_of, write_onnx
 from trunkline_service.errors import StorageError
 from trunkline_service.images.conventions import CONVENTIONS
 from trunkline_service.models.card import Artifact, BatchRecord, ModelCard, ParityRecord

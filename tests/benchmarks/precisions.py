@@ -28,11 +28,11 @@ import onnxruntime
 import torch
 from PIL import Image, ImageOps
 
-from trunkline_export import gate_images
-from trunkline_export.graph import write_onnx
+from trunkline_export.gate import images as gate_images
 from trunkline_export.precision import calibration, fp16, int8
 from trunkline_export.precision.report import Report, compare, units
 from trunkline_export.sources import load
+from trunkline_export.tracing.graph import write_onnx
 from trunkline_export.weights import WeightsChoice
 
 BATCHES = (1, 4, 16)

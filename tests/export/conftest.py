@@ -76,7 +76,7 @@ def make_backbone() -> MakeBackbone:
 @pytest.fixture(scope="session")
 def small_onnx(make_backbone: MakeBackbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported graph of ``make_backbone()``; tracing takes a second or two, so it is done once."""
-    from trunkline_export.graph import write_onnx
+    from trunkline_export.tracing.graph import write_onnx
 
     path = tmp_path_factory.mktemp("small") / "model.onnx"
     write_onnx(make_backbone(), path)

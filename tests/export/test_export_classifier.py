@@ -16,10 +16,11 @@ from trunkline_service.models.repository import ModelRepository
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
 import trunkline_export  # noqa: E402
-from trunkline_export import gate_images, parity  # noqa: E402
 from trunkline_export.classifier import Classifier, distinct, kept  # noqa: E402
-from trunkline_export.classifier_parity import check_classifier  # noqa: E402
-from trunkline_export.reference import by_pytorch, logits_of  # noqa: E402
+from trunkline_export.gate import images as gate_images  # noqa: E402
+from trunkline_export.gate import parity  # noqa: E402
+from trunkline_export.gate.classifier import check_classifier  # noqa: E402
+from trunkline_export.gate.reference import by_pytorch, logits_of  # noqa: E402
 from trunkline_export.sources import load  # noqa: E402
 from trunkline_export.variant import Variant  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402

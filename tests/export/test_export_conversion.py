@@ -15,10 +15,10 @@ from trunkline_service.models.session import Device, ModelSession
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from trunkline_export import gate_images  # noqa: E402
-from trunkline_export.calibration_files import shared  # noqa: E402
 from trunkline_export.conversion import PrecisionChoice  # noqa: E402
-from trunkline_export.parity import LIMITS  # noqa: E402
+from trunkline_export.gate import images as gate_images  # noqa: E402
+from trunkline_export.gate.parity import LIMITS  # noqa: E402
+from trunkline_export.precision.files import shared  # noqa: E402
 from trunkline_export.publish import publish_backbone  # noqa: E402
 
 
@@ -108,7 +108,7 @@ def test_a_precision_that_loses_too_much_is_not_published(
 ) -> None:
     import dataclasses
 
-    from trunkline_export import parity
+    from trunkline_export.gate import parity
 
     strict = dataclasses.replace(LIMITS["fp16"], cosine=1.0)
     monkeypatch.setitem(parity.LIMITS, "fp16", strict)  # type: ignore[misc]

@@ -11,9 +11,9 @@ from trunkline_service.errors import ExportError, InvalidArgument
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
 from trunkline_export.backbone import Backbone  # noqa: E402
-from trunkline_export.cut import CutChoice, cut  # noqa: E402
-from trunkline_export.layers import layers_of  # noqa: E402
-from trunkline_export.layout import Tokens, layout_of  # noqa: E402
+from trunkline_export.cutting.cut import CutChoice, cut  # noqa: E402
+from trunkline_export.cutting.layers import layers_of  # noqa: E402
+from trunkline_export.cutting.layout import Tokens, layout_of  # noqa: E402
 from trunkline_export.sources import load  # noqa: E402
 from trunkline_export.variant import Variant  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402

@@ -12,7 +12,7 @@ import onnx
 
 import trunkline_export
 from trunkline_export.families import FAMILIES
-from trunkline_export.parity import LIMITS
+from trunkline_export.gate.parity import LIMITS
 from trunkline_service.models.repository import ModelRepository
 
 SMALL = [member for member in FAMILIES if member.small]

@@ -14,10 +14,12 @@ from trunkline_service.errors import ExportError, ParityError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from trunkline_export import gate_images, parity, weights  # noqa: E402
+from trunkline_export import weights  # noqa: E402
 from trunkline_export.backbone import Backbone  # noqa: E402
-from trunkline_export.candidate import Candidate  # noqa: E402
-from trunkline_export.graph import write_onnx  # noqa: E402
+from trunkline_export.gate import images as gate_images  # noqa: E402
+from trunkline_export.gate import parity  # noqa: E402
+from trunkline_export.gate.candidate import Candidate  # noqa: E402
+from trunkline_export.tracing.graph import write_onnx  # noqa: E402
 
 BATCH = parity.LIMITS["fp32"].batch
 Wrong = Callable[[Backbone], Backbone]

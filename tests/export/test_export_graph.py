@@ -14,9 +14,9 @@ from trunkline_service.errors import ExportError
 torch = pytest.importorskip("torch", reason="needs the export extra")
 onnx = pytest.importorskip("onnx", reason="needs the export extra")
 
-from trunkline_export.candidate import Candidate  # noqa: E402
-from trunkline_export.graph import OPSET, machine_paths, opset_of, write_onnx  # noqa: E402
+from trunkline_export.gate.candidate import Candidate  # noqa: E402
 from trunkline_export.sources import load  # noqa: E402
+from trunkline_export.tracing.graph import OPSET, machine_paths, opset_of, write_onnx  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402
 
 # What ONNX Runtime would compute on the CPU, between nodes on the device.

@@ -21,10 +21,10 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 import onnx  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from trunkline_export.candidate import Candidate  # noqa: E402
-from trunkline_export.onnx_join import Input, join, shape_of  # noqa: E402
-from trunkline_export.onnx_pool import Feature  # noqa: E402
-from trunkline_export.pool import Layout, Pool, UnitLength  # noqa: E402
+from trunkline_export.cutting.pool import Layout, Pool, UnitLength  # noqa: E402
+from trunkline_export.gate.candidate import Candidate  # noqa: E402
+from trunkline_export.joining.join import Input, join, shape_of  # noqa: E402
+from trunkline_export.joining.pool import Feature  # noqa: E402
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx  # noqa: E402
 
 SIZE = 4

@@ -26,7 +26,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import trunkline_export
-from trunkline_export import gate_images
+from trunkline_export.gate import images as gate_images
 from trunkline_export.publish import publish_backbone
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx
 

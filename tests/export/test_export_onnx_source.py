@@ -18,8 +18,8 @@ pytest.importorskip("torch", reason="needs the export extra")
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.candidate import Candidate
-from trunkline_export.onnx_network import OnnxNetwork
+from trunkline_export.gate.candidate import Candidate
+from trunkline_export.joining.network import OnnxNetwork
 from trunkline_export.sources import onnx as source
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx
 

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the export extra")
 
 import onnx  # noqa: E402
 
-from trunkline_export.candidate import Candidate  # noqa: E402
+from trunkline_export.gate.candidate import Candidate  # noqa: E402
 from trunkline_export.sources.onnx import OnnxRequest, load_onnx  # noqa: E402
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -13,7 +13,7 @@ from trunkline_service.errors import ExportError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-from trunkline_export.pool import POOLS, Layout, Pool, UnitLength  # noqa: E402
+from trunkline_export.cutting.pool import POOLS, Layout, Pool, UnitLength  # noqa: E402
 
 SIDES = st.integers(1, 5)
 MAPS = ("avg", "max", "gem", "flatten")

@@ -17,7 +17,7 @@ ort = pytest.importorskip("onnxruntime", reason="needs the export extra")
 
 from onnx import TensorProto, helper, numpy_helper, shape_inference  # noqa: E402
 
-from trunkline_export import gate_images  # noqa: E402
+from trunkline_export.gate import images as gate_images  # noqa: E402
 from trunkline_export.precision import blame, calibration, front, ranges  # noqa: E402
 from trunkline_service.errors import EmptyImage  # noqa: E402
 from trunkline_service.images.preprocess import Preprocess  # noqa: E402

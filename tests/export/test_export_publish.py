@@ -27,7 +27,9 @@ from trunkline_service.models.session import Device, ModelSession
 pytest.importorskip("torch", reason="needs the export extra")
 
 import trunkline_export
-from trunkline_export import gate_images, parity, publish
+from trunkline_export import publish
+from trunkline_export.gate import images as gate_images
+from trunkline_export.gate import parity
 from trunkline_export.publish import publish_backbone
 
 NOON = datetime(2024, 5, 17, 12, tzinfo=UTC)

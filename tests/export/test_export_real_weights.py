@@ -15,7 +15,9 @@ from trunkline_service.settings import ImageLimits
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
 import trunkline_export  # noqa: E402
-from trunkline_export import gate_images, parity, sources  # noqa: E402
+from trunkline_export import sources  # noqa: E402
+from trunkline_export.gate import images as gate_images  # noqa: E402
+from trunkline_export.gate import parity  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402
 
 REAL = [
@@ -48,7 +50,7 @@ def _photographs_agree(source: str, weights: Path, session: ModelSession, assets
     files = sorted((assets / "images" / "hymenoptera" / "val" / "ants").iterdir())[:8]
     images = gate_images.given([file.read_bytes() for file in files])
     backbone = sources.load(source, WeightsChoice(weights))
-    record = parity.check(backbone, session, images)
+    record = parity.run(backbone, session, images).record
     assert record.pixels_jpeg_max == 0
     assert record.cosine_min >= 0.99999
     ours = prepare_encoded(images[0].data, session.card.preprocess, "exact", ImageLimits())

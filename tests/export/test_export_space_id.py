@@ -22,7 +22,7 @@ pytest.importorskip("torch", reason="needs the export extra")
 
 import trunkline_export
 from trunkline_export.backbone import Backbone
-from trunkline_export.cut import CutChoice, cut
+from trunkline_export.cutting.cut import CutChoice, cut
 from trunkline_export.sources import load
 from trunkline_export.variant import Variant
 from trunkline_export.weights import WeightsChoice

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from trunkline_export import gate_images
+from trunkline_export.gate import images as gate_images
 from trunkline_export.precision.ranges import Pixels
 from trunkline_service.images.prepare import prepare_encoded
 from trunkline_service.images.preprocess import Preprocess
@@ -55,7 +55,7 @@ def _encoded(seed: int) -> bytes:
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     palette = [tuple(colour.astype(int)) for colour in colours]
     for _ in range(int(random.integers(1, 4))):
-        gate_images._draw(ImageDraw.Draw(picture), random, (width, height), palette)
+        gate_images.draw_shapes(ImageDraw.Draw(picture), random, (width, height), palette)
     picture = picture.filter(ImageFilter.GaussianBlur(float(random.choice([0.0, 0.0, 0.8, 2.0]))))
     buffer = io.BytesIO()
     Image.fromarray(_exposed(random, np.asarray(picture))).save(buffer, "JPEG", quality=92)
@@ -74,7 +74,7 @@ def _field(
     if random.random() < 0.5:
         return ground
     thing = colours[2] + _texture(random, height, width)
-    edge = gate_images._pink(random, height, width, exponent=1.8)[..., :1]
+    edge = gate_images.pink_noise(random, height, width, exponent=1.8)[..., :1]
     centre = random.uniform(-0.5, 0.5, 2)
     distance = np.hypot(across - centre[0], down - centre[1])[..., None]
     joined: NDArray[np.float64] = np.where(distance + 0.2 * edge < random.uniform(0.3, 0.9), thing, ground)
@@ -82,7 +82,7 @@ def _field(
 
 
 def _texture(random: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
-    field = gate_images._pink(random, height, width, exponent=random.uniform(0.8, 1.6))
+    field = gate_images.pink_noise(random, height, width, exponent=random.uniform(0.8, 1.6))
     coloured: NDArray[np.float64] = random.uniform(15, 60) * field @ random.normal(0, 0.6, (3, 3))
     return coloured
 

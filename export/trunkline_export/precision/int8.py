@@ -124,7 +124,9 @@ def _network(source: Path, calibration: Pixels | Iterable[Pixels], portable: boo
     batches = [calibration] if isinstance(calibration, np.ndarray) else calibration
     found, images = measure(model, sample.passing(batches))
     covering = {
-        name: extremes.covering(COVERED) for name, extremes in found.items() if np.isfinite(extremes.magnitude)
+        name: extremes.covering(COVERED)
+        for name, extremes in found.items()
+        if np.isfinite(extremes.magnitude)
     }
     return _Network(model, choice.multiply_adds(model), covering, images, sample.images(), portable)
 

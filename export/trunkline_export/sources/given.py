@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_export.gate_images import GateImage, given
-from trunkline_export.onnx_network import Given
+from trunkline_export.gate.images import GateImage, given
+from trunkline_export.joining.network import Given
 from trunkline_service.errors import InvalidArgument
 
 VECTORS = "vectors.npy"

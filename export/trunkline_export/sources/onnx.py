@@ -10,13 +10,13 @@ import onnx.inliner
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto
 
-from trunkline_export.layout import Tokens, layout_of
-from trunkline_export.onnx_join import Input, shape_of
-from trunkline_export.onnx_network import Given, OnnxNetwork
-from trunkline_export.onnx_pool import Feature
-from trunkline_export.pool import Layout
+from trunkline_export.cutting.layout import Tokens, layout_of
+from trunkline_export.cutting.pool import Layout
+from trunkline_export.joining.cut import cut_at, last_tensors, lift_constants, tensor_named
+from trunkline_export.joining.join import Input, shape_of
+from trunkline_export.joining.network import Given, OnnxNetwork
+from trunkline_export.joining.pool import Feature
 from trunkline_export.sources.given import read_given
-from trunkline_export.sources.onnx_cut import cut_at, last_tensors, lift_constants, tensor_named
 from trunkline_export.sources.onnx_transform import Described, read_described
 from trunkline_service.errors import ExportError, InvalidArgument, UnknownBackbone
 from trunkline_service.models.identity import OutputSpec, file_sha256

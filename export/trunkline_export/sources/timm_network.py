@@ -19,7 +19,7 @@ from timm.data.transforms_factory import create_transform
 from trunkline_export import weights
 from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier, kept
-from trunkline_export.layout import tokens_of
+from trunkline_export.cutting.layout import tokens_of
 from trunkline_export.sources.sizes import resized
 from trunkline_export.variant import Variant
 from trunkline_export.weights import WeightsChoice

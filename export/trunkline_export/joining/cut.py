@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.onnx_walk import keep_used, read_by
+from trunkline_export.joining.walk import keep_used, read_by
 from trunkline_service.errors import ExportError
 from trunkline_service.names import near
 

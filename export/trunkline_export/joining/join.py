@@ -15,12 +15,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.batch_shapes import settle
-from trunkline_export.candidate import session_of
-from trunkline_export.onnx_batch import BATCH, fixed_batch, free_batch
-from trunkline_export.onnx_constants import fold_constants
-from trunkline_export.onnx_pool import Feature, pooling
-from trunkline_export.onnx_walk import inner_graphs, prefixed, strip
+from trunkline_export.gate.candidate import session_of
+from trunkline_export.joining.batch import BATCH, fixed_batch, free_batch
+from trunkline_export.joining.constants import fold_constants
+from trunkline_export.joining.pool import Feature, pooling
+from trunkline_export.joining.walk import inner_graphs, prefixed, strip
+from trunkline_export.tracing.batch_shapes import settle
 from trunkline_service.errors import ExportError
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME

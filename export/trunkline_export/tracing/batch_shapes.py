@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.candidate import session_of
+from trunkline_export.gate.candidate import session_of
 
 _PROBED = ("Reshape", "Expand")
 # Two sizes that no other dimension is likely to follow by chance; the batch check runs others.

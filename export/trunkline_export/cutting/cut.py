@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from trunkline_export.backbone import Backbone
-from trunkline_export.layers import find, layers_of
-from trunkline_export.layout import layout_of
-from trunkline_export.pool import POOLS, Pool, UnitLength
+from trunkline_export.cutting.layers import find, layers_of
+from trunkline_export.cutting.layout import layout_of
+from trunkline_export.cutting.pool import POOLS, Pool, UnitLength
 from trunkline_service.errors import ExportError, InvalidArgument
 from trunkline_service.models.identity import OutputSpec
 

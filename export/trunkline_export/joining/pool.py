@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.pool import POOLS, Layout
+from trunkline_export.cutting.pool import POOLS, Layout
 from trunkline_service.errors import ExportError
 from trunkline_service.models.identity import OutputSpec
 

@@ -17,8 +17,8 @@ import torch
 from google.protobuf.message import Message
 
 from trunkline_export.backbone import Backbone
-from trunkline_export.batch_shapes import settle
-from trunkline_export.strides import drop_restriding
+from trunkline_export.tracing.batch_shapes import settle
+from trunkline_export.tracing.strides import drop_restriding
 from trunkline_service.errors import ExportError
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME

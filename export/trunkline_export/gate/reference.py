@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from trunkline_export.backbone import Backbone
-from trunkline_export.candidate import Candidate
-from trunkline_export.gate_images import GateImage
+from trunkline_export.gate.candidate import Candidate
+from trunkline_export.gate.images import GateImage
 from trunkline_service.errors import ParityError
 from trunkline_service.images.preprocess import Preprocess
 

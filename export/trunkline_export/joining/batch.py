@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from trunkline_export.candidate import session_of
-from trunkline_export.onnx_walk import per_image
+from trunkline_export.gate.candidate import session_of
+from trunkline_export.joining.walk import per_image
 
 BATCH = "batch"
 # Before the names of what is added, which shall be nobody else's.

@@ -11,13 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from trunkline_export import gate_images, parity
-from trunkline_export.candidate import Candidate
-from trunkline_export.gate_images import GateImage
-from trunkline_export.onnx_identity import structure_hash
-from trunkline_export.onnx_join import Input, join
-from trunkline_export.onnx_pool import Feature
-from trunkline_export.reference import Pixels, Reference, Vectors, embedded
+from trunkline_export.gate import images as gate_images
+from trunkline_export.gate import parity
+from trunkline_export.gate.candidate import Candidate
+from trunkline_export.gate.images import GateImage
+from trunkline_export.gate.reference import Pixels, Reference, Vectors, embedded
+from trunkline_export.joining.identity import structure_hash
+from trunkline_export.joining.join import Input, join
+from trunkline_export.joining.pool import Feature
 from trunkline_service.errors import ExportError, ImageError, InvalidArgument
 from trunkline_service.images.preprocess import Preprocess
 from trunkline_service.models.card import ParityRecord

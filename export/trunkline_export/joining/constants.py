@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from trunkline_export.candidate import session_of
-from trunkline_export.onnx_walk import keep_used, per_image, read_by
+from trunkline_export.gate.candidate import session_of
+from trunkline_export.joining.walk import keep_used, per_image, read_by
 
 # As in ``batch_shapes``: what is the same for both holds for any batch.
 _SIZES = (2, 3)

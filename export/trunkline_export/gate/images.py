@@ -64,16 +64,16 @@ def _picture(number: int) -> NDArray[np.uint8]:
     width, height = _SIZES[number]
     random = np.random.default_rng([number, width, height])
     colours = random.uniform(0, 255, (6, 3))
-    field = _pink(random, height, width, exponent=random.uniform(0.8, 1.6)) @ random.normal(0, 0.6, (3, 3))
+    field = pink_noise(random, height, width, exponent=random.uniform(0.8, 1.6)) @ random.normal(0, 0.6, (3, 3))
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     slope = (across * random.normal() + down * random.normal())[..., None]
     pixels = colours[0] + random.uniform(20, 60) * field + slope * (colours[1] - colours[0])
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    _draw(ImageDraw.Draw(picture), random, (width, height), [tuple(c.astype(int)) for c in colours])
+    draw_shapes(ImageDraw.Draw(picture), random, (width, height), [tuple(c.astype(int)) for c in colours])
     return np.asarray(picture)
 
 
-def _pink(random: np.random.Generator, height: int, width: int, exponent: float) -> NDArray[np.float64]:
+def pink_noise(random: np.random.Generator, height: int, width: int, exponent: float) -> NDArray[np.float64]:
     """Noise [height, width, 3] of unit variance whose amplitude falls as 1/frequency**exponent."""
     spectrum = np.fft.rfft2(random.standard_normal((height, width, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
@@ -84,7 +84,7 @@ def _pink(random: np.random.Generator, height: int, width: int, exponent: float)
     return scaled
 
 
-def _draw(
+def draw_shapes(
     draw: ImageDraw.ImageDraw,
     random: np.random.Generator,
     size: tuple[int, int],

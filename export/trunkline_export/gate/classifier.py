@@ -8,8 +8,8 @@ import numpy as np
 
 from trunkline_export.backbone import Backbone
 from trunkline_export.classifier import Classifier
-from trunkline_export.gate_images import GateImage
-from trunkline_export.reference import Vectors, logits_of
+from trunkline_export.gate.images import GateImage
+from trunkline_export.gate.reference import Vectors, logits_of
 from trunkline_service.errors import ParityError
 
 # Of the spread of an image's logits: far above rounding, far below what a wrong class or scale would give.

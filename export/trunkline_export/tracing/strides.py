@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from trunkline_export.candidate import session_of
+from trunkline_export.gate.candidate import session_of
 
 # Two batch sizes: indices are linear in the batch, so what is the identity for both is so for all.
 _BATCHES = (2, 3)

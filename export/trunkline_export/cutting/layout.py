@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from trunkline_export.pool import Layout
+from trunkline_export.cutting.pool import Layout
 from trunkline_service.errors import ExportError
 
 Shape = tuple[int, ...]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from trunkline_export.gate_images import GateImage, given
+from trunkline_export.gate.images import GateImage, given
 from trunkline_service.errors import ImageError, InvalidArgument
 from trunkline_service.images.decode import decode
 from trunkline_service.settings import ImageLimits

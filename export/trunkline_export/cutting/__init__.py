@@ -1,0 +1,1 @@
+"""Where a network is cut, and what becomes of the tensors there."""

@@ -1,0 +1,1 @@
+"""The parity gate: nothing is published that did not pass it."""
