@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline_service.errors import (
+    CorruptImage,
     DecodeModeMismatch,
     FailedPrecondition,
     InvalidArgument,
@@ -579,3 +582,26 @@ def test_a_changed_file_is_embedded_again(workspace, photos, png):
     os.utime(changed, (1, 1))
     (result,) = compare(workspace, scan_folder(photos), ["tiny"], "photos").results
     assert (result.embedded, result.unchanged) == (1, 39)
+
+
+def test_another_folder_of_the_same_name_does_not_replace_what_is_kept(workspace, photos, tmp_path, png):
+    compare(workspace, scan_folder(photos), ["tiny"], "photos")
+    before = workspace.collections.open("photos-tiny").info().version
+    other = tmp_path / "elsewhere" / "photos"
+    shutil.copytree(photos, other)
+    for number, path in enumerate(sorted(other.rglob("*.png"))):
+        path.write_bytes(png(np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)))
+    with pytest.raises(FailedPrecondition, match=r"holds 'day/0.png' from .*another file.*--into photos-2"):
+        compare(workspace, scan_folder(other), ["tiny"], "photos")
+    assert workspace.collections.open("photos-tiny").info().version == before
+    # A folder that was moved as it is, is the same folder.
+    moved = photos.rename(tmp_path / "moved")
+    compare(workspace, scan_folder(moved), ["tiny"], "photos")
+
+
+def test_an_image_that_fails_while_being_timed_ends_the_comparison(workspace, photos, monkeypatch):
+    failing = SimpleNamespace(errors={0: CorruptImage("on purpose")})
+    monkeypatch.setattr(workspace.engine, "embed", lambda *_: failing)
+    images = read_sample(scan_folder(photos).items, [card(workspace, "tiny")], workspace.settings.queue)
+    with pytest.raises(CorruptImage, match="on purpose"):
+        images_per_second(workspace, ["tiny"], images, Ticks(*range(1, 9)), pytest.fail, lambda *_: None)

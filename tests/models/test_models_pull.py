@@ -563,3 +563,21 @@ def test_a_disk_that_takes_no_more_is_an_error_and_leaves_nothing(limit, remote,
     assert done.stdout.startswith("StorageError: can't write model 'tiny'")
     assert "File too large; nothing was published" in done.stdout
     assert list(repository.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (artifact(bytes=-5), "artifact.bytes"),
+        (artifact(bytes=2**40), "artifact.bytes"),
+        (sets(space_id="\x1b[31mnot a space"), "space_id"),
+        (sets(license="free\x1b[2J"), "text"),
+        (sets(description="two\nlines"), "text"),
+    ],
+)
+def test_a_card_with_values_that_no_export_writes_is_refused(spoil, named, remote, site, fetch, repository):
+    spoil(remote / "tiny" / "1")
+    with pytest.raises(ModelFileError, match=rf"values that no export writes \({named}\)"):
+        fetch(f"{site.url}/tiny/1")
+    assert site.requests == ["/tiny/1/card.json"]
+    assert not repository.root.exists()

@@ -431,3 +431,9 @@ def test_a_small_disk_takes_a_model_whole_or_not_at_all(kind, tmp_path, publish_
     assert whole
     assert {tuple(versions) for _, _, versions in whole} == {(1,)}
     assert {"tiny/config.pbtxt", "tiny/1/card.json", "tiny/1/model.onnx"} <= set(whole[0][1])
+
+
+def test_a_version_that_nobody_can_read_binds_no_later_one(tmp_path, publish_tiny):
+    publish_tiny(tmp_path)
+    (tmp_path / "tiny" / "1" / "card.json").write_text("{}")
+    assert publish_tiny(tmp_path).card.version == 2

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trunkline_service.collections.collection import Collection
 from trunkline_service.errors import (
     DecodeModeMismatch,
     FailedPrecondition,
@@ -17,12 +18,14 @@ from trunkline_service.errors import (
 )
 from trunkline_service.heads.folds import usable_folds
 from trunkline_service.jobs.comparison.names import collection_name, free_prefix
-from trunkline_service.jobs.sources import FolderScan, SourceItem
+from trunkline_service.jobs.sources import FolderScan, SourceItem, text_of
 from trunkline_service.models.card import ModelCard
 from trunkline_service.names import check_name
 from trunkline_service.workspace import Workspace
 
 _SHOWN = 5
+# Ids to look up before a collection is taken for this folder's.
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def line_up(
     for contender in contenders:
         if contender.collection in taken:
             _check_kept(workspace, contender, free)
+            _check_folder(workspace.collections.open(contender.collection), scan, free)
     return contenders
 
 
@@ -122,6 +126,21 @@ def _check_apart(contenders: Sequence[Contender]) -> None:
             raise InvalidArgument(
                 f"models {other!r} and {contender.asked!r} would share the collection "
                 f"{contender.collection!r}; name the version of both or of neither"
+            )
+
+
+def _check_folder(kept: Collection, scan: FolderScan, free: str) -> None:
+    """Refuses a collection that another folder's images are in under the same ids: they would be replaced.
+
+    Told by a few rows whose file lay elsewhere and had another size.
+    """
+    known = kept.find([item.id for item in scan.items[:_LOOKED_AT]])
+    for item in scan.items[:_LOOKED_AT]:
+        row = known.get(item.id)
+        if row is not None and row.source != text_of(item.path) and row.size not in (None, item.size):
+            raise FailedPrecondition(
+                f"collection {kept.name!r} holds {item.id!r} from {row.source}, and here it is another file, "
+                f"{text_of(item.path)}: its vectors would be replaced. --into {free} starts afresh"
             )
 
 
