@@ -90,6 +90,7 @@ def draw_shapes(
     size: tuple[int, int],
     colours: list[tuple[int, ...]],
 ) -> None:
+    """Large shapes and lines of fine strokes over a picture of (width, height), in six colours."""
     scale = np.array(size)
     for shape in range(int(random.integers(2, 6))):
         centre, radius = random.uniform(0, 1, 2) * scale, random.uniform(0.06, 0.35, 2) * min(size)
