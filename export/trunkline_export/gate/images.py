@@ -64,7 +64,9 @@ def _picture(number: int) -> NDArray[np.uint8]:
     width, height = _SIZES[number]
     random = np.random.default_rng([number, width, height])
     colours = random.uniform(0, 255, (6, 3))
-    field = pink_noise(random, height, width, exponent=random.uniform(0.8, 1.6)) @ random.normal(0, 0.6, (3, 3))
+    field = pink_noise(random, height, width, exponent=random.uniform(0.8, 1.6)) @ random.normal(
+        0, 0.6, (3, 3)
+    )
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     slope = (across * random.normal() + down * random.normal())[..., None]
     pixels = colours[0] + random.uniform(20, 60) * field + slope * (colours[1] - colours[0])
