@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -54,13 +53,15 @@ def test_two_exports_of_one_name_at_once_give_two_versions(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, cli: Any) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk without room: writing fails midway."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-
-    done = cli(*TINY, cwd=tmp_path, preexec_fn=limit)
+    # Set by the child itself: this process has threads, and must not fork.
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000)); "
+        "import sys; from trunkline_service.cli.entry import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", limited, *TINY]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "can't write the export's working files" in done.stderr
     assert "nothing was published" in done.stderr

@@ -296,8 +296,8 @@ def text(data: bytes) -> Callable[[Path], object]:
 BAD_CARDS = {
     "no JSON": (text(b"<html>"), "not JSON"),
     "no text": (text(b"\xff\xfe"), "UnicodeDecodeError"),
-    "nested": (text(b"[" * 100_000), "RecursionError"),
-    "a long number": (text(b'{"schema_version": ' + b"1" * 5000 + b"}"), "ValueError"),
+    "nested": (text(b"[" * 100_000), "is not JSON"),
+    "a long number": (text(b'{"schema_version": ' + b"1" * 5000 + b"}"), "is not JSON"),
     "a large file": (text(b" " * (CARD_LIMIT + 1)), f"more than {CARD_LIMIT} bytes"),
     "not a number": (
         lambda folder: change_card(folder, lambda card: card["batch"].update(measured=float("nan"))),
