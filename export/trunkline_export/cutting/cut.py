@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 from trunkline_export.backbone import Backbone
-from trunkline_export.cutting.layers import find, layers_of
+from trunkline_export.cutting.layers import find, layers_of, listening
 from trunkline_export.cutting.layout import layout_of
 from trunkline_export.cutting.pool import POOLS, Pool, UnitLength
 from trunkline_service.errors import ExportError, InvalidArgument
@@ -140,30 +142,21 @@ def run_to(
     """
     caught: dict[str, torch.Tensor] = {}
 
-    def catch(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            if not isinstance(output, torch.Tensor):
-                raise ExportError(f"layer {name!r} gives a {type(output).__name__}, which is no tensor")
-            # Cloned, since the next layer may work in place.
-            caught[name] = output.clone()
-            if len(caught) == len(names):
-                if watch is not None:
-                    watch()
-                # A tracer keeps a stack of modules, which an exception would leave as it is; it drops what
-                # nobody reads by itself.
-                if not torch.compiler.is_exporting():
-                    raise _Reached
+    def catch(name: str, output: object) -> None:
+        if not isinstance(output, torch.Tensor):
+            raise ExportError(f"layer {name!r} gives a {type(output).__name__}, which is no tensor")
+        # Cloned, since the next layer may work in place.
+        caught[name] = output.clone()
+        if len(caught) == len(names):
+            if watch is not None:
+                watch()
+            # A tracer keeps a stack of modules, which an exception would leave as it is; it drops what nobody
+            # reads by itself.
+            if not torch.compiler.is_exporting():
+                raise _Reached
 
-        return hook
-
-    handles = [network.get_submodule(name).register_forward_hook(catch(name)) for name in names]
-    try:
+    with contextlib.suppress(_Reached), listening(network, names, catch):
         network(pixels)
-    except _Reached:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     if len(caught) == len(names):
         return caught
     unused = ", ".join(repr(name) for name in names if name not in caught)
@@ -171,21 +164,9 @@ def run_to(
 
 
 def _check_runs_once(network: nn.Module, names: tuple[str, ...], example: torch.Tensor) -> None:
-    runs = dict.fromkeys(names, 0)
-
-    def count(name: str) -> Callable[..., None]:
-        def hook(*_: object) -> None:
-            runs[name] += 1
-
-        return hook
-
-    handles = [network.get_submodule(name).register_forward_hook(count(name)) for name in names]
-    try:
-        with torch.no_grad():
-            network(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    runs: Counter[str] = Counter()
+    with torch.no_grad(), listening(network, names, lambda name, _: runs.update([name])):
+        network(example)
     for name, times in runs.items():
         if times > 1:
             raise ExportError(f"layer {name!r} runs {times} times for each image; name one that runs once")

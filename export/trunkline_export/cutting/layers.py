@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -51,21 +52,30 @@ def layers_of(network: nn.Module, example: torch.Tensor) -> list[Layer]:
     names = list(_blocks("", network))
     found: dict[str, Layer] = {}
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, torch.Tensor):
-                found.setdefault(name, Layer(name, tuple(output.shape[1:])))
+    def note(name: str, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            found.setdefault(name, Layer(name, tuple(output.shape[1:])))
 
-        return hook
+    with torch.no_grad(), listening(network, names, note):
+        network(example)
+    return list(found.values())
 
-    handles = [network.get_submodule(name).register_forward_hook(note(name)) for name in names]
+
+@contextlib.contextmanager
+def listening(
+    network: nn.Module, names: Iterable[str], heard: Callable[[str, object], None]
+) -> Iterator[None]:
+    """Tells what some modules give, by name, each time one of them has run within the block."""
+
+    def tell(name: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda _module, _inputs, output: heard(name, output)
+
+    handles = [network.get_submodule(name).register_forward_hook(tell(name)) for name in names]
     try:
-        with torch.no_grad():
-            network(example)
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return list(found.values())
 
 
 def find(wanted: str, layers: list[Layer], network: nn.Module) -> str:
