@@ -31,9 +31,6 @@ from trunkline_service.jobs.sources import scan_folder
 from trunkline_service.settings import QueueLimits, Settings
 from trunkline_service.workspace import Workspace
 
-# Names ----------------------------------------------------------------------------------------------------
-
-
 # The timing -----------------------------------------------------------------------------------------------
 
 
