@@ -78,6 +78,8 @@ def show(name: str, place: Place) -> None:
             ("dim", card["dim"]),
             ("space", card["space_id"]),
             ("artifact", f"{card['artifact']['artifact_id']} ({card['artifact']['precision']})"),
+            ("made by", card["artifact"].get("conversion") or "tracing"),
+            ("output", _output(card["output"])),
             ("preprocess", json.dumps(card["preprocess"])),
             ("parity", _parity(card["parity"])),
             (
@@ -87,6 +89,11 @@ def show(name: str, place: Place) -> None:
             ),
         ],
     )
+
+
+def _output(spec: dict[str, str]) -> str:
+    normalised = "" if spec["normalize"] == "none" else f", {spec['normalize']}-normalised"
+    return f"{spec['node']}, pool {spec['pool']}{normalised}"
 
 
 def _parity(record: dict[str, Any]) -> str:
