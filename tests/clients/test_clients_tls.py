@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
 import trunkline
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A key, and a self-signed certificate of the name ``trunkline.test``."""
-    if shutil.which("openssl") is None:
-        pytest.skip("making a certificate takes the openssl program")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "2", "-subj", "/CN=trunkline.test"),
-            *("-addext", "subjectAltName=DNS:trunkline.test", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, certificate
 
 
 def test_a_client_that_trusts_the_certificate_is_served(serve, call, expected, pem):

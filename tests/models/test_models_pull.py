@@ -89,25 +89,6 @@ def stall(handler: BaseHTTPRequestHandler, first: bytes = b"", sent: threading.E
     handler.server.closing.wait()  # type: ignore[attr-defined]
 
 
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A key, and a self-signed certificate of 127.0.0.1."""
-    if shutil.which("openssl") is None:
-        pytest.skip("making a certificate takes the openssl program")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return key, certificate
-
-
 @pytest.fixture
 def remote(tmp_path: Path, publish_tiny: Callable[..., Any]) -> Path:
     """A repository somewhere else, with tiny@1 and tiny@2."""
