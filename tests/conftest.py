@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +164,59 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         capture_output=True,
     )
     return key, certificate
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """moto's S3 in a process of its own, on loopback: its URL."""
+    program = shutil.which(
+        "moto_server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if program is None:
+        pytest.skip("speaking S3 takes moto: pip install 'moto[server]'")
+    process = subprocess.Popen(
+        [program, "--host", "127.0.0.1", "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)))
+        # What it logs from now on is nobody's business, and must not fill the pipe.
+        rest = threading.Thread(target=process.stderr.read)
+        rest.start()
+        yield found.group()
+        process.kill()
+        rest.join()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Speaks S3 to moto, here and in processes that are started with this environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+@pytest.fixture
+def s3_bucket(s3_environment: dict[str, str]) -> str:
+    """A new bucket of its own: ``s3://bucket-...``."""
+    from pyarrow import fs
+
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    store, _ = fs.FileSystem.from_uri(f"s3://{name}?allow_bucket_creation=true")
+    store.create_dir(name)
+    return f"s3://{name}"

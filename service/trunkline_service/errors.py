@@ -25,6 +25,7 @@ The tree, by whose fault it is and what mends it::
     |   +-- ModelFileError          not a model file, or a card that does not match it
     |   +-- StorageError            the store can't be read, or written (a full disk)
     |   +-- NotEnoughData           too few rows or labels to fit or to search
+    |   +-- JobStopped              a job that goes wrong: most images fail, or ids collide
     +-- Overloaded                  queues are full; try again after `retry_after_s`
     +-- DeadlineExpired             the caller's time ran out before the work began
     +-- Cancelled                   the caller went away
@@ -189,6 +190,12 @@ class NotEnoughData(FailedPrecondition):
     """Too few rows, classes or labels for what was asked."""
 
     reason = "not_enough_data"
+
+
+class JobStopped(FailedPrecondition):
+    """A job that goes wrong was stopped; what it had stored stays."""
+
+    reason = "job_stopped"
 
 
 class Overloaded(TrunklineError):

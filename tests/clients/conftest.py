@@ -37,6 +37,7 @@ from trunkline_protos.v1 import (
 )
 
 DIM = 8
+ITERATORS = ("embed_iter", "scan")
 SPACE = "sp1-" + "0" * 32
 # Examples share the machine with other work: a slow one is no failure.
 hypothesis.settings.register_profile("clients", deadline=None)
@@ -89,6 +90,12 @@ class Fake:
     ended: int = 0
     cancelled: int = 0
     rows: dict[tuple[str, str], common_pb2.Image] = field(default_factory=dict)
+    # What Upsert brought: rows by id, and their vectors; one version a request.
+    stored: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    version: int = 0
+    # Used up one a scan, after its first batch.
+    break_scans: deque[Refusal] = field(default_factory=deque)
+    endless_scans: bool = False
     target: str = ""
     peers: set[str] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -142,6 +149,19 @@ class Fake:
             else:
                 matrix[index] = vector_of(content)
         return matrix, errors
+
+    def batch(self, ids: Any, with_embeddings: bool, kind: Any) -> collections_pb2.RowBatch:
+        found = [self.stored[row_id] for row_id in ids]
+        blank = np.full(DIM, np.nan, np.float32)
+        vectors = [blank if row.status == "error" else vector for row, vector in found]
+        matrix = np.array(vectors, np.float32).reshape(-1, DIM)
+        return collections_pb2.RowBatch(
+            rows=[row for row, _ in found],
+            embeddings=packed(matrix, kind == common_pb2.FLOAT_TYPE_FLOAT16) if with_embeddings else None,
+            collection="flowers",
+            collection_version=self.version,
+            space_id=self.space_id,
+        )
 
     def model_ref(self) -> common_pb2.ModelRef:
         return common_pb2.ModelRef(
@@ -242,6 +262,45 @@ class Services(
     def GetCollection(self, request, context):
         labels = [collections_pb2.LabelCount(label="rose", rows=2)]
         return collections_pb2.Collection(name="flowers", version=7, rows=3, labelled=2, labels=labels)
+
+    def CreateCollection(self, request, context):
+        with self.fake.serving(request, context, []):
+            return collections_pb2.Collection(name=request.name, space_id=request.space_id, dim=request.dim)
+
+    def Upsert(self, request, context):
+        with self.fake.serving(request, context, []):
+            matrix = unpacked(request.embeddings)
+            for index, row in enumerate(request.rows):
+                self.fake.stored[row.id] = (row, matrix[index] if len(matrix) else None)
+            self.fake.version += 1
+            return collections_pb2.UpsertResponse(collection_version=self.fake.version)
+
+    def GetRows(self, request, context):
+        with self.fake.serving(request, context, []):
+            return self.fake.batch(request.ids, request.with_embeddings, request.type)
+
+    def Scan(self, request, context):
+        with self.fake.serving(request, context, []):
+            ids = list(self.fake.stored)
+            size = request.batch_size or 2
+            while self.fake.endless_scans:
+                yield self.fake.batch(ids, request.with_embeddings, request.type)
+            for start in range(0, len(ids) or 1, size):
+                if start and self.fake.break_scans:
+                    refuse(context, self.fake.break_scans.popleft())
+                yield self.fake.batch(ids[start : start + size], request.with_embeddings, request.type)
+
+    def Relabel(self, request, context):
+        with self.fake.serving(request, context, []):
+            self.fake.version += 1
+            rows = len(request.changes.values) or 7
+            return collections_pb2.RelabelResponse(rows=rows, collection_version=self.fake.version)
+
+    def DeleteRows(self, request, context):
+        with self.fake.serving(request, context, []):
+            self.fake.version += 1
+            rows = len(request.ids.ids) or 7
+            return collections_pb2.DeleteRowsResponse(rows=rows, collection_version=self.fake.version)
 
     def ListHeads(self, request, context):
         head = heads_pb2.Head(name="flowers", version=1, kind="logistic", classes=["a", "b"], accuracy=0.5)
@@ -370,7 +429,7 @@ class Caller:
     def __call__(
         self, fake: Fake, method: str, *args: Any, client: dict[str, Any] | None = None, **named: Any
     ):
-        """The result of a method; of ``embed_iter``, the list of its results, the first ``take`` of them.
+        """The result of a method; of an iterator, the list of its results, the first ``take`` of them.
 
         ``then`` is called at the end, also after an error, while the client is still open.
         """
@@ -384,7 +443,7 @@ class Caller:
         with trunkline.Client(target, **options) as client, contextlib.ExitStack() as stack:
             stack.callback(then)
             answer = getattr(client, method)(*args, **named)
-            if method != "embed_iter":
+            if method not in ITERATORS:
                 return answer
             with contextlib.closing(answer):
                 return list(itertools.islice(answer, take))
@@ -393,7 +452,7 @@ class Caller:
         async with trunkline.AsyncClient(target, **options) as client, contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, then)
             answer = getattr(client, method)(*args, **named)
-            if method != "embed_iter":
+            if method not in ITERATORS:
                 return await answer
             parts: list[Any] = []
             async with contextlib.aclosing(answer):

@@ -72,6 +72,9 @@ class InProcess:
 
         return SimpleNamespace(future=future)
 
+    def unary_stream(self, method, request_serializer=None, response_deserializer=None):
+        return None
+
     def embed(self, request):
         if request.expect_space_id:
             raise Refused

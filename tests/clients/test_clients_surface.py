@@ -61,7 +61,9 @@ def test_every_method_is_documented(kind):
 
 
 def public(kind: type) -> dict[str, object]:
-    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    """Methods of the class and of what it is made of."""
+    found = {name: value for part in reversed(kind.__mro__[:-1]) for name, value in vars(part).items()}
+    return {name: value for name, value in found.items() if not name.startswith("_")}
 
 
 def test_both_clients_take_the_same_arguments():
@@ -71,6 +73,11 @@ def test_both_clients_take_the_same_arguments():
         ours = inspect.signature(getattr(trunkline.Client, name)).parameters.values()
         theirs = inspect.signature(getattr(trunkline.AsyncClient, name)).parameters.values()
         assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
+
+
+def test_what_is_about_collections_is_there():
+    for name in ("upsert", "upsert_rows", "rows", "scan", "relabel", "delete", "restore", "set_alias"):
+        assert name in public(trunkline.Client)
 
 
 def test_both_clients_give_one_answer(fake, tmp_path):

@@ -129,15 +129,15 @@ def test_creators_at_once_all_get_one_collection_and_one_of_them_made_it(
     assert not list((tmp_path / "data" / "collections").glob(".*"))
 
 
-def test_a_folder_without_a_version_is_no_collection_and_is_not_overwritten(
+def test_a_folder_without_a_version_is_no_collection_until_one_is_made_in_it(
     tmp_path: Path, store: CollectionStore, spec: CollectionSpec
 ) -> None:
     (tmp_path / "data" / "collections" / "flowers.lance" / "_versions").mkdir(parents=True)
     assert store.names() == []
     with pytest.raises(CollectionNotFound):
         store.open("flowers")
-    with pytest.raises(StorageError, match=r"flowers\.lance"):
-        store.create("flowers", spec)
+    store.create("flowers", spec)
+    assert store.open("flowers").version == 1
 
 
 def test_what_a_dead_creator_left_is_nobodys(
@@ -209,8 +209,3 @@ def test_a_data_folder_that_is_a_file_is_a_storage_error(tmp_path: Path, spec: C
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't be created"):
         CollectionStore(tmp_path / "file").create("flowers", spec)
-
-
-def test_an_object_store_is_refused_rather_than_made_a_folder() -> None:
-    with pytest.raises(InvalidArgument, match="local folder"):
-        CollectionStore("s3://bucket/data")

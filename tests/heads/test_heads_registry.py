@@ -127,9 +127,18 @@ def test_names_do_not_leave_the_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_uri_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="need a local folder"):
-        HeadRegistry("s3://bucket/data")
+def test_a_uri_is_refused_when_a_head_is_asked_for_and_not_before(fitted: FittedHead) -> None:
+    registry = HeadRegistry("s3://bucket/data")
+    for use in (
+        registry.names,
+        registry.list,
+        lambda: registry.versions("flowers"),
+        lambda: registry.card("flowers"),
+        lambda: registry.load("flowers"),
+        lambda: registry.save(fitted, "flowers"),
+    ):
+        with pytest.raises(InvalidArgument, match=r"local folders only.*s3://bucket/data"):
+            use()
 
 
 def test_other_things_in_the_folder_are_passed_by(

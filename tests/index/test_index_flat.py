@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trunkline_service.collections.matrix import EmbeddingMatrix
+from trunkline_service.collections.matrix import EmbeddingMatrix, Texts
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import flat
 from trunkline_service.index.flat import FlatIndex, normalised
@@ -21,7 +21,12 @@ def index_of(vectors: NDArray[np.float32], threads: int = 2) -> FlatIndex:
     spec = CollectionSpec(space_id="sp1-a", dim=dim, model="m@1", artifact_id="ar1-a", decode="exact")
     return FlatIndex(
         EmbeddingMatrix(
-            spec, "uid", 1, np.arange(rows, dtype=np.uint64), vectors, texts, texts, texts, texts
+            spec,
+            "uid",
+            1,
+            np.arange(rows, dtype=np.uint64),
+            vectors,
+            lambda: Texts(texts, texts, texts, texts),
         ),
         threads,
     )

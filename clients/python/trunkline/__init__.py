@@ -12,6 +12,7 @@
 from trunkline._options import TLS
 from trunkline.aio import AsyncClient
 from trunkline.client import Client
+from trunkline.collections import AliasInfo, CollectionInfo, Compacted, Purged, VersionInfo, Written
 from trunkline.exceptions import (
     Cancelled,
     ConnectionFailed,
@@ -33,8 +34,8 @@ from trunkline.exceptions import (
 )
 from trunkline.local import open
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.rows import Row, Rows
 from trunkline.values import (
-    CollectionInfo,
     HeadInfo,
     HeadRef,
     ItemFailure,
@@ -47,10 +48,12 @@ from trunkline.values import (
 __all__ = [
     "TLS",
     "AddResult",
+    "AliasInfo",
     "AsyncClient",
     "Cancelled",
     "Client",
     "CollectionInfo",
+    "Compacted",
     "ConnectionFailed",
     "EmbedResult",
     "FailedPrecondition",
@@ -68,6 +71,9 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PredictResult",
+    "Purged",
+    "Row",
+    "Rows",
     "SearchResult",
     "ServerInfo",
     "SpaceMismatch",
@@ -77,5 +83,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unsupported",
+    "VersionInfo",
+    "Written",
     "open",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -13,16 +14,14 @@ from grpc import aio
 from trunkline._options import Options, Rim
 from trunkline._plan import Plan
 from trunkline._wire import catalog, status
-from trunkline._wire.catalog import Question
 from trunkline._wire.chunks import EMPTY, Chunk, Columns, Feed
 from trunkline._wire.items import as_iterable, is_in_memory
 from trunkline._wire.job import Job, R
 from trunkline._wire.methods import ALL, Method
+from trunkline._wire.question import A, Question, Series, Stream, T
 from trunkline._wire.retry import Attempts, RetryPolicy
 from trunkline.exceptions import Cancelled, TrunklineError
 from trunkline.values import ServerInfo
-
-T = TypeVar("T")
 
 
 class AsyncCalls(Plan):
@@ -51,8 +50,37 @@ class AsyncCalls(Plan):
 
     async def ask(self, question: Question[T], timeout: float | None, policy: RetryPolicy | None = None) -> T:
         """The answer to a question."""
-        attempts = self._attempts(timeout, policy=policy)
+        attempts = self._attempts(timeout, question.items, policy)
         return question.read(await self._invoke(question.method, question.request, attempts))
+
+    async def gather(self, series: Series[A, T], timeout: float | None) -> T:
+        """The answer to a series of questions, asked one after the other."""
+        info = self._info or await self.server_info()
+        return series.merge([await self.ask(question, timeout) for question in series.questions(info)])
+
+    async def stream(self, stream: Stream[T], timeout: float | None) -> AsyncGenerator[T, None]:
+        """The answers of a stream, as they come; without ``timeout`` it may take as long as its reader."""
+        attempts = self._attempts(math.inf if timeout is None else timeout)
+        while True:
+            self.check_open()
+            call = self._stub(stream.method)(stream.request, timeout=attempts.remaining())
+            try:
+                async for reply in call:
+                    yield stream.read(reply)
+                return
+            except grpc.RpcError as error:
+                if self.closed:
+                    raise Cancelled("the call was ended before its answer came") from error
+                refusal = status.read(error, self._target)
+                if stream.begun:
+                    attempts.broke_off(refusal, stream.progress, error)
+                pause = attempts.after(refusal, error)
+            except asyncio.CancelledError as error:
+                self._check_ours(error)
+            finally:
+                # No effect on a call that has ended.
+                call.cancel()
+            await self._rim.sleep(pause)
 
     async def server_info(
         self, timeout: float | None = None, policy: RetryPolicy | None = None
@@ -124,18 +152,31 @@ class AsyncCalls(Plan):
             except grpc.RpcError as error:
                 pause = attempts.after(status.read(error, self._target), error)
             except asyncio.CancelledError as error:
-                # gRPC raises this for its own calls too, when their channel is closed.
-                task = asyncio.current_task()
-                if not self.closed or (task is not None and task.cancelling()):
-                    raise
-                raise Cancelled("the call was ended before its answer came") from error
+                self._check_ours(error)
             await self._rim.sleep(pause)
+
+    def _check_ours(self, error: asyncio.CancelledError) -> NoReturn:
+        """Tells a closed client from a cancelled task; gRPC raises the same for both.
+
+        Raises:
+            Cancelled: The client was closed.
+            asyncio.CancelledError: The task was cancelled.
+        """
+        task = asyncio.current_task()
+        if not self.closed or (task is not None and task.cancelling()):
+            raise error
+        raise Cancelled("the call was ended before its answer came") from error
 
     def _stub(self, method: Method[Any, Any]) -> Any:
         if not self._stubs:
             self._channels = self._connect()
             self._stubs = [
-                {m.path: c.unary_unary(m.path, m.request.SerializeToString, m.reply.FromString) for m in ALL}
+                {
+                    m.path: (c.unary_stream if m.streams else c.unary_unary)(
+                        m.path, m.request.SerializeToString, m.reply.FromString
+                    )
+                    for m in ALL
+                }
                 for c in self._channels
             ]
         return self._stubs[next(self._turns) % len(self._stubs)][method.path]

@@ -105,6 +105,14 @@ class Channel(Protocol):
     ) -> Any:
         """A callable of one method."""
 
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+    ) -> Any:
+        """A callable of one method that is answered by a stream."""
+
     def close(self) -> None:
         """Ends all calls."""
 

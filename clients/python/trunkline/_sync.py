@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -13,16 +14,14 @@ from trunkline._flight import Stop
 from trunkline._options import Channel, Options, Rim
 from trunkline._plan import Plan
 from trunkline._wire import catalog, status
-from trunkline._wire.catalog import Question
 from trunkline._wire.chunks import EMPTY, Chunk, Columns, Feed
 from trunkline._wire.items import as_iterable
 from trunkline._wire.job import Job, R
 from trunkline._wire.methods import ALL, Method
+from trunkline._wire.question import A, Question, Series, Stream, T
 from trunkline._wire.retry import Attempts, RetryPolicy
 from trunkline.exceptions import Cancelled, TrunklineError
 from trunkline.values import ServerInfo
-
-T = TypeVar("T")
 
 
 class Calls(Plan):
@@ -39,7 +38,12 @@ class Calls(Plan):
         super().__init__(target, options, rim)
         self._channels = channels
         self._stubs = [
-            {m.path: c.unary_unary(m.path, m.request.SerializeToString, m.reply.FromString) for m in ALL}
+            {
+                m.path: (c.unary_stream if m.streams else c.unary_unary)(
+                    m.path, m.request.SerializeToString, m.reply.FromString
+                )
+                for m in ALL
+            }
             for c in channels
         ]
         # Threads start as they are needed, so that a client that never embeds has none.
@@ -58,8 +62,34 @@ class Calls(Plan):
         """The answer to a question."""
         self.check_open()
         with self._stop.watching(Stop()) as stop:
-            attempts = self._attempts(timeout, policy=policy)
+            attempts = self._attempts(timeout, question.items, policy)
             return question.read(self._invoke(question.method, question.request, attempts, stop))
+
+    def gather(self, series: Series[A, T], timeout: float | None) -> T:
+        """The answer to a series of questions, asked one after the other."""
+        info = self._info or self.server_info()
+        return series.merge([self.ask(question, timeout) for question in series.questions(info)])
+
+    def stream(self, stream: Stream[T], timeout: float | None) -> Generator[T, None, None]:
+        """The answers of a stream, as they come; without ``timeout`` it may take as long as its reader."""
+        self.check_open()
+        attempts = self._attempts(math.inf if timeout is None else timeout)
+        with self._stop.watching(Stop()) as stop:
+            while True:
+                stop.check()
+                try:
+                    stub = self._stub(stream.method)
+                    with stop.watching(stub(stream.request, timeout=attempts.remaining())) as call:
+                        for reply in call:
+                            yield stream.read(reply)
+                    return
+                except grpc.RpcError as error:
+                    stop.check()
+                    refusal = status.read(error, self._target)
+                    if stream.begun:
+                        attempts.broke_off(refusal, stream.progress, error)
+                    pause = attempts.after(refusal, error)
+                self._rim.wait(stop.event, pause)
 
     def server_info(self, timeout: float | None = None, policy: RetryPolicy | None = None) -> ServerInfo:
         """The server's version and limits, asked anew and remembered."""
@@ -119,9 +149,8 @@ class Calls(Plan):
     def _invoke(self, method: Method[Any, Any], request: Any, attempts: Attempts, stop: Stop) -> Any:
         while True:
             stop.check()
-            stub = self._stubs[next(self._turns) % len(self._stubs)][method.path]
             try:
-                with stop.watching(stub.future(request, timeout=attempts.remaining())) as call:
+                with stop.watching(self._stub(method).future(request, timeout=attempts.remaining())) as call:
                     return call.result()
             except grpc.RpcError as error:
                 pause = attempts.after(status.read(error, self._target), error)
@@ -129,6 +158,9 @@ class Calls(Plan):
                 # The second is what a future of this process raises.
                 raise Cancelled("the call was ended before its answer came") from error
             self._rim.wait(stop.event, pause)
+
+    def _stub(self, method: Method[Any, Any]) -> Any:
+        return self._stubs[next(self._turns) % len(self._stubs)][method.path]
 
 
 def _landed(job: Job[R], chunk: Chunk, flight: Future[Any]) -> R:

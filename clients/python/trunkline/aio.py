@@ -10,6 +10,7 @@ from grpc import aio
 from numpy.typing import ArrayLike
 
 from trunkline._async import AsyncCalls
+from trunkline._collections_async import AsyncCollectionMethods
 from trunkline._options import MIB, TLS, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
@@ -22,12 +23,12 @@ from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
-from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
+from trunkline.values import HeadInfo, ModelInfo, ServerInfo
 
 ImageInputs: TypeAlias = Iterable[ImageInput] | AsyncIterable[ImageInput]
 
 
-class AsyncClient:
+class AsyncClient(AsyncCollectionMethods):
     """A connection to a Trunkline server for one event loop; close it, or use it in an ``async with``.
 
     ::
@@ -173,14 +174,6 @@ class AsyncClient:
     async def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """As `Client.model`."""
         return await self._calls.ask(catalog.model(name), timeout)
-
-    async def collections(self, *, timeout: float | None = None) -> list[CollectionInfo]:
-        """As `Client.collections`."""
-        return await self._calls.ask(catalog.collections(), timeout)
-
-    async def collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
-        """As `Client.collection`."""
-        return await self._calls.ask(catalog.collection(name), timeout)
 
     async def heads(self, *, timeout: float | None = None) -> list[HeadInfo]:
         """As `Client.heads`."""

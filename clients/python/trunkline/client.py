@@ -9,6 +9,7 @@ from typing import Self
 import grpc
 from numpy.typing import ArrayLike
 
+from trunkline._collections import CollectionMethods
 from trunkline._options import MIB, TLS, Channel, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._sync import Calls
 from trunkline._wire import catalog
@@ -22,10 +23,10 @@ from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
-from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
+from trunkline.values import HeadInfo, ModelInfo, ServerInfo
 
 
-class Client:
+class Client(CollectionMethods):
     """A connection to a Trunkline server. Threads may share one; close it, or use it in a ``with``.
 
     ::
@@ -50,7 +51,7 @@ class Client:
         chunk_bytes: Bytes of images in one request; an image that is larger goes alone.
         chunk_images: Images in one request.
         retries: Attempts after the first where the server is overloaded or can't be reached. No
-            other failure is tried again. All calls may be repeated: rows are added by their id.
+            other failure is tried again. All calls may be repeated: rows are stored by their id.
 
     Raises:
         ValueError: An argument out of range.
@@ -273,18 +274,6 @@ class Client:
             NotFound: There is none.
         """
         return self._calls.ask(catalog.model(name), timeout)
-
-    def collections(self, *, timeout: float | None = None) -> list[CollectionInfo]:
-        """The server's collections."""
-        return self._calls.ask(catalog.collections(), timeout)
-
-    def collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
-        """One collection.
-
-        Raises:
-            NotFound: There is none.
-        """
-        return self._calls.ask(catalog.collection(name), timeout)
 
     def heads(self, *, timeout: float | None = None) -> list[HeadInfo]:
         """The heads that the server can predict with."""

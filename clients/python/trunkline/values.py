@@ -131,35 +131,6 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class CollectionInfo:
-    """A collection of embeddings.
-
-    Attributes:
-        name: Name of the collection.
-        version: Rises with every write.
-        model: What made it, ``"name@version"``.
-        space_id: The space of all its vectors.
-        dim: Length of a vector.
-        decode: The decode mode of its rows.
-        rows: Rows with an embedding.
-        errors: Rows with a reason instead.
-        labelled: Rows with a label.
-        labels: Rows by label, most frequent first.
-    """
-
-    name: str
-    version: int
-    model: str
-    space_id: str
-    dim: int
-    decode: str
-    rows: int
-    errors: int
-    labelled: int
-    labels: dict[str, int] = field(hash=False)
-
-
-@dataclass(frozen=True)
 class HeadInfo:
     """A head that the server can predict with.
 

@@ -53,21 +53,21 @@ def compare(
     """
     from trunkline_service.jobs.comparison.names import prefix_of
     from trunkline_service.jobs.comparison.run import compare as compare_models
-    from trunkline_service.jobs.sources import scan_folder
+    from trunkline_service.jobs.sources import FolderSource
     from trunkline_service.workspace import Workspace
 
     place = Place(repository, data, server, None, as_json)
     place.only_here("compare")
-    scan = scan_folder(folder)
+    source = FolderSource(folder)
     if not as_json:
-        output.say(f"{folder}: {scan.describe()}")
+        output.say(f"{folder}: {source.describe()}")
     models = [name.strip() for name in names.split(",") if name.strip()]
     with Workspace(place.settings(device=device)) as workspace, _bar(quiet=as_json) as bar:
         task = bar.add_task("", total=None)
         try:
             found = compare_models(
                 workspace,
-                scan,
+                source,
                 models,
                 prefix_of(folder) if into is None else into,
                 folds=folds,
@@ -81,8 +81,8 @@ def compare(
         output.print_json(_document(found, following))
         return
     _report(found)
-    for unreadable in scan.unreadable:
-        output.warn(f"{unreadable}; its images are missing")
+    for problem in source.problems():
+        output.warn(f"{problem}; its images are missing")
     output.hint(f"next: {following}")
 
 

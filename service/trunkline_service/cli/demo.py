@@ -66,20 +66,22 @@ def _step(number: str, title: str) -> None:
 
 def _embed(server: object, folder: Path) -> bool:
     """Embeds the folder into a collection; says whether there are labels to learn."""
-    from trunkline_service.jobs import local
-    from trunkline_service.jobs.sources import scan_folder
+    from trunkline_service.jobs.local import LocalTarget
+    from trunkline_service.jobs.pipeline import IN_FLIGHT
+    from trunkline_service.jobs.run import run
+    from trunkline_service.jobs.sources import FolderSource
     from trunkline_service.server.app import Server
 
     assert isinstance(server, Server)
     _step("2", "embed images into a collection")
-    scan = scan_folder(folder)
-    output.say(f"   {folder}: {scan.describe()}")
-    result = local.run(server.workspace, scan, _COLLECTION)
+    source = FolderSource(folder)
+    output.say(f"   {folder}: {source.describe()}")
+    result = run(LocalTarget(server.workspace, _COLLECTION, in_flight=IN_FLIGHT), source)
     output.say(
         f"   {result.embedded:,} embedded and stored in {result.seconds:.1f} s "
         f"({result.embedded / result.seconds:.0f} images/s), {sum(result.errors.values())} failed"
     )
-    labels = {item.label for item in scan.items if item.label is not None}
+    labels = {item.label for item in source.items() if item.label is not None}
     return len(labels) > 1
 
 
@@ -142,9 +144,10 @@ def _look_up(client: trunkline.Client, folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    from trunkline_service.jobs.sources import scan_folder
+    from trunkline_service.jobs.sources import FolderSource
+    from trunkline_service.jobs.sources.reading import path_of
 
-    return [item.path for item in scan_folder(folder).items]
+    return [folder / path_of(item.id) for item in FolderSource(folder).items()]
 
 
 def _spread(folder: Path) -> list[Path]:

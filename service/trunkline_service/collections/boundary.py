@@ -21,7 +21,9 @@ _BAD_FILTER = re.compile(
 )
 _READ_FAULT = re.compile(r"LanceError\(IO\)|not found: ")
 _NO_SPACE = re.compile(r"no space left|os error 28\b|disk quota|os error 122\b", re.IGNORECASE)
-_CONFLICT = re.compile(r"conflict|too many concurrent writers|contention", re.IGNORECASE)
+_CONFLICT = re.compile(
+    r"conflict|too many concurrent writers|contention|incompatible transaction", re.IGNORECASE
+)
 _ABSENT = re.compile(r"dataset at path .* was not found", re.IGNORECASE | re.DOTALL)
 
 

@@ -17,19 +17,19 @@ def check_space(name: str, spec: CollectionSpec, space_id: str) -> None:
     """
     if space_id != spec.space_id:
         raise SpaceMismatch(
-            f"collection {name!r} holds vectors of space {spec.space_id} (model {spec.model}), these are of "
+            f"collection {name!r} holds vectors of space {spec.space_id} ({_made_by(spec)}), these are of "
             f"space {space_id}; use the collection's model, or another collection"
         )
 
 
-def check_decode(name: str, spec: CollectionSpec, rows: Sequence[Row], decode: str) -> None:
+def check_decode(name: str, spec: CollectionSpec, rows: Sequence[Row], decode: str | None) -> None:
     """Refuses vectors of another decode mode, be it the call's or a row's own.
 
     Raises:
         DecodeModeMismatch: Naming both modes.
     """
     other = next((row for row in rows if row.embedding is not None and row.decode != spec.decode), None)
-    if decode == spec.decode and other is None:
+    if decode in (None, spec.decode) and other is None:
         return
     got = f"these are {decode!r}" if other is None else f"row {other.id!r} is {other.decode!r}"
     raise DecodeModeMismatch(
@@ -50,3 +50,7 @@ def check_dimension(name: str, spec: CollectionSpec, rows: Sequence[Row]) -> Non
                 f"row {row.id!r}: its embedding has {len(row.embedding)} floats, those of collection "
                 f"{name!r} have {spec.dim}"
             )
+
+
+def _made_by(spec: CollectionSpec) -> str:
+    return "declared by hand" if spec.declared else f"model {spec.model}"

@@ -4,44 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.collections.rows import Row
-from trunkline_service.collections.schema import arrow_schema
+from trunkline_service.collections.metadata import column_array, plain
+from trunkline_service.collections.rows import Label, Row
+from trunkline_service.collections.schema import COLUMNS
+from trunkline_service.errors import InvalidArgument
 
-_PLAIN = tuple(entry.name for entry in fields(Row) if entry.name != "embedding")
+_APART = ("embedding", "label", "metadata", "embedded_at")
+_PLAIN = tuple(entry.name for entry in fields(Row) if entry.name not in _APART)
+_PLAIN_OF = attrgetter(*_PLAIN)
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
-def rows_to_table(rows: Sequence[Row], dim: int, embedded_at: datetime) -> Any:
-    """An Arrow table of the rows, in their order.
+def rows_to_table(rows: Sequence[Row], schema: Any, embedded_at: datetime) -> Any:
+    """An Arrow table of the rows, in their order, with every column of the schema.
 
     Args:
-        rows: Their embeddings, where they have one, are of shape (dim,).
-        dim: Floats of one embedding.
-        embedded_at: The moment that every row gets, with a time zone.
+        rows: Their embeddings, where they have one, are of the schema's dimension.
+        schema: The collection's; users' columns that a row does not name are null.
+        embedded_at: The moment that every row gets which has none, with a time zone.
+
+    Raises:
+        InvalidArgument: A value that the schema's column can't hold, naming the row.
     """
     import pyarrow as pa
 
-    schema = arrow_schema(dim)
-    vectors = np.zeros((len(rows), dim), np.float32)
-    missing = np.zeros(len(rows), bool)
-    for position, row in enumerate(rows):
-        if row.embedding is None:
-            missing[position] = True
-        else:
-            vectors[position] = row.embedding
-    columns = {}
-    for name in _PLAIN:
-        columns[name] = pa.array([getattr(row, name) for row in rows], schema.field(name).type)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1)), type=schema.field("embedding").type, mask=pa.array(missing)
-    )
-    columns["embedded_at"] = pa.array([embedded_at] * len(rows), schema.field("embedded_at").type)
-    return pa.table(columns, schema=schema)
+    ids = [row.id for row in rows]
+    columns = {
+        "embedding": _vectors(rows, schema.field("embedding").type),
+        "label": _labels(rows, schema.field("label").type),
+        "embedded_at": pa.array(
+            [row.embedded_at or embedded_at for row in rows], schema.field("embedded_at").type
+        ),
+    }
+    plain_values = zip(*map(_PLAIN_OF, rows), strict=True) if rows else ((),) * len(_PLAIN)
+    for name, values_ in zip(_PLAIN, plain_values, strict=True):
+        columns[name] = pa.array(values_, schema.field(name).type)
+    for name in schema.names:
+        if name not in COLUMNS:
+            values = [row.metadata.get(name) for row in rows]
+            columns[name] = column_array(ids, name, values, schema.field(name).type)
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def table_to_rows(table: Any) -> list[Row]:
@@ -51,13 +60,74 @@ def table_to_rows(table: Any) -> list[Row]:
         vectors = iter(valid_vectors(chunk))
         embeddings += [next(vectors).copy() if valid else None for valid in chunk.is_valid().to_pylist()]
     columns = {name: table.column(name).to_pylist() for name in _PLAIN}
+    labels = [as_label(value) for value in table.column("label").to_pylist()]
+    moments = [value.astimezone(UTC) for value in table.column("embedded_at").to_pylist()]
+    own = {name: table.column(name).to_pylist() for name in table.column_names if name not in COLUMNS}
     return [
-        Row(embedding=embedding, **{name: columns[name][position] for name in _PLAIN})
+        Row(
+            embedding=embedding,
+            label=labels[position],
+            embedded_at=moments[position],
+            metadata={
+                name: plain(values[position]) for name, values in own.items() if values[position] is not None
+            },
+            **{name: columns[name][position] for name in _PLAIN},
+        )
         for position, embedding in enumerate(embeddings)
     ]
 
 
+def as_label(value: Any) -> Label:
+    """A label as Arrow gives it, as a ``Label``."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def valid_vectors(column: Any) -> NDArray[np.float32]:
-    """The vectors of a fixed-size-list array that are not null, shape (n, dim); a view where it can be."""
-    values: NDArray[np.float32] = column.flatten().to_numpy()
-    return values.reshape(-1, column.type.list_size)
+    """The vectors of a fixed-size-list array that are not null, float32 (n, dim); a view where it can be."""
+    values: NDArray[np.floating[Any]] = column.flatten().to_numpy(zero_copy_only=False)
+    return values.astype(np.float32, copy=False).reshape(-1, column.type.list_size)
+
+
+def check_label(row_id: str, label: Label, multi_label: bool) -> None:
+    """Refuses a list where the collection holds single labels, and the reverse.
+
+    Raises:
+        InvalidArgument: Naming the row.
+    """
+    if label is not None and isinstance(label, tuple) != multi_label:
+        holds = "lists of labels" if multi_label else "one label a row"
+        raise InvalidArgument(f"row {row_id!r}: its label is {label!r}; the collection holds {holds}")
+
+
+def _vectors(rows: Sequence[Row], kind: Any) -> Any:
+    import pyarrow as pa
+
+    vectors = np.zeros((len(rows), kind.list_size), np.float32)
+    missing = np.zeros(len(rows), bool)
+    for position, row in enumerate(rows):
+        if row.embedding is None:
+            missing[position] = True
+        else:
+            vectors[position] = row.embedding
+    floats: NDArray[Any] = vectors
+    if kind.value_type == pa.float16():
+        beyond = np.abs(vectors).max(axis=1, initial=0.0) > _LARGEST_FLOAT16
+        if beyond.any():
+            row = rows[int(np.argmax(beyond))]
+            raise InvalidArgument(
+                f"row {row.id!r}: its embedding has values beyond float16's {_LARGEST_FLOAT16:.0f}, and the "
+                "collection stores float16; use a collection of float32"
+            )
+        floats = vectors.astype(np.float16)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(floats.reshape(-1), kind.value_type), type=kind, mask=pa.array(missing)
+    )
+
+
+def _labels(rows: Sequence[Row], kind: Any) -> Any:
+    import pyarrow as pa
+
+    multi = pa.types.is_list(kind)
+    for row in rows:
+        check_label(row.id, row.label, multi)
+    return pa.array([list(row.label) if isinstance(row.label, tuple) else row.label for row in rows], kind)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trunkline_service.collections.spec import CollectionSpec
@@ -25,7 +23,7 @@ class CollectionInfo:
         errors: Rows of status ``error``.
         labelled: Rows of status ``ok`` with a label.
         labels: Rows of each label, the most frequent first.
-        size_bytes: Bytes on disk of all versions together; None where the store is not local.
+        size_bytes: Bytes in the store of all versions together.
     """
 
     name: str
@@ -36,7 +34,7 @@ class CollectionInfo:
     errors: int
     labelled: int
     labels: Mapping[str, int]
-    size_bytes: int | None
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -45,33 +43,26 @@ class RowCounts:
 
     rows: int
     errors: int
+    labelled: int
     labels: Mapping[str, int]
 
 
 def count_rows(dataset: Any) -> RowCounts:
     """Counts the rows of a dataset; may raise Lance's own errors."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    labelled = 0
     statuses: Counter[str] = Counter()
     labels: Counter[str] = Counter()
     for batch in dataset.scanner(columns=["status", "label"]).to_batches():
         status = batch.column("status")
         statuses.update(_counts(status))
-        labels.update(_counts(batch.column("label").filter(pc.equal(status, "ok")).drop_null()))
+        given = batch.column("label").filter(pc.equal(status, "ok")).drop_null()
+        labelled += len(given)
+        labels.update(_counts(given.flatten() if pa.types.is_list(given.type) else given))
     ranked = dict(sorted(labels.items(), key=lambda item: (-item[1], item[0])))
-    return RowCounts(rows=statuses["ok"], errors=statuses["error"], labels=ranked)
-
-
-def bytes_on_disk(folder: Path) -> int:
-    """Bytes of the files under a folder; files that vanish meanwhile count nothing."""
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += (Path(root) / name).stat().st_size
-            except FileNotFoundError:
-                continue
-    return total
+    return RowCounts(rows=statuses["ok"], errors=statuses["error"], labelled=labelled, labels=ranked)
 
 
 def _counts(column: Any) -> dict[str, int]:

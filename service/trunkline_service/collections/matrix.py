@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +14,29 @@ from numpy.typing import NDArray
 from trunkline_service.collections.convert import valid_vectors
 from trunkline_service.collections.spec import CollectionSpec
 
-# Of 1,024 to 100,000 rows of 384 floats the fastest, most of all where some rows have no vector:
+# Of 1,024 to 100,000 rows of 384 floats among the fastest, most of all where some rows have no vector:
 # buffers of larger batches are mapped anew, page by page, for every batch.
 _BATCH_ROWS = 1024
 _TEXT = ("id", "label", "split", "source")
+
+
+class Texts(NamedTuple):
+    """The texts of a matrix's rows: Arrow large-string arrays, labels lists of them where multi-label."""
+
+    ids: Any
+    labels: Any
+    splits: Any
+    sources: Any
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingMatrix:
     """The rows of status ``ok`` of one version of a collection, column by column.
 
-    The texts are Arrow large-string arrays: 20 million Python strings would cost more than the
-    vectors. ``.to_pylist()`` and ``.take(positions)`` turn them into Python's.
+    The texts are Arrow large-string arrays (labels: lists of them where the collection is
+    multi-label): 20 million Python strings would cost more than the vectors. ``.to_pylist()`` and
+    ``.take(positions)`` turn them into Python's. They are read when the first of them is asked for, of
+    the same version, and raise ``StorageError`` where that version was removed meanwhile.
 
     Attributes:
         spec: The identity of the vectors.
@@ -30,10 +44,7 @@ class EmbeddingMatrix:
         version: The version that was read.
         row_ids: uint64 (N,), stable through upserts of the same id and compaction.
         embeddings: float32 (N, dim), C-contiguous.
-        ids: N strings.
-        labels: N strings or nulls.
-        splits: N strings or nulls.
-        sources: N strings.
+        read_texts: Reads the texts.
     """
 
     spec: CollectionSpec
@@ -41,40 +52,78 @@ class EmbeddingMatrix:
     version: int
     row_ids: NDArray[np.uint64]
     embeddings: NDArray[np.float32]
-    ids: Any
-    labels: Any
-    splits: Any
-    sources: Any
+    read_texts: Callable[[], Texts] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.row_ids)
 
+    @property
+    def ids(self) -> Any:
+        """N strings."""
+        return self._texts.ids
+
+    @property
+    def labels(self) -> Any:
+        """N strings, or lists of strings, or nulls."""
+        return self._texts.labels
+
+    @property
+    def splits(self) -> Any:
+        """N strings or nulls."""
+        return self._texts.splits
+
+    @property
+    def sources(self) -> Any:
+        """N strings."""
+        return self._texts.sources
+
+    @cached_property
+    def _texts(self) -> Texts:
+        return self.read_texts()
+
     def without_embeddings(self) -> EmbeddingMatrix:
-        """The same rows with vectors of no floats, for who keeps the vectors in another form."""
-        return replace(self, embeddings=np.empty((len(self), 0), np.float32))
+        """The same rows with vectors of no floats, for who keeps the vectors in another form.
+
+        The texts are read now, so that they are there whatever becomes of the version.
+        """
+        texts = self._texts
+        return replace(self, embeddings=np.empty((len(self), 0), np.float32), read_texts=lambda: texts)
 
 
-def read_matrix(dataset: Any, spec: CollectionSpec, uid: str, where: str | None) -> EmbeddingMatrix:
+def read_matrix(
+    dataset: Any,
+    spec: CollectionSpec,
+    uid: str,
+    where: str | None,
+    translated: Callable[[], AbstractContextManager[None]],
+) -> EmbeddingMatrix:
     """The matrix of a dataset at the version it is open at; may raise Lance's own errors.
 
-    Texts and vectors are read in two scans, which gives the number of rows before the vectors
-    come, so that these go straight to their place.
+    The number of rows is read before the vectors, so that these go straight to their place.
+
+    Args:
+        dataset: Lance's.
+        spec: Of its vectors.
+        uid: Of the collection.
+        where: A condition.
+        translated: Gives a context in which errors of reading the texts, later, are translated.
     """
-    texts = dataset.to_table(columns=[*_TEXT, "status"], filter=where, with_row_id=True)
-    texts = texts.filter(_is_ok(texts))
-    row_ids: NDArray[np.uint64] = texts.column("_rowid").to_numpy()
-    embeddings = _read_vectors(dataset, where, len(row_ids), spec.dim)
-    ids, labels, splits, sources = (_large(texts.column(name)) for name in _TEXT)
+    rows = dataset.to_table(columns=["status"], filter=where, with_row_id=True)
+    row_ids: NDArray[np.uint64] = rows.filter(_is_ok(rows)).column("_rowid").to_numpy()
+
+    def read_texts() -> Texts:
+        with translated():
+            texts = dataset.to_table(columns=[*_TEXT, "status"], filter=where)
+            texts = texts.filter(_is_ok(texts))
+            return Texts(*(_large(texts.column(name)) for name in _TEXT))
+
     return EmbeddingMatrix(
         spec=spec,
         uid=uid,
-        version=dataset.version,
+        version=int(dataset.version),
         row_ids=row_ids,
-        embeddings=embeddings,
-        ids=ids,
-        labels=labels,
-        splits=splits,
-        sources=sources,
+        embeddings=_read_vectors(dataset, where, len(row_ids), spec.dim),
+        read_texts=read_texts,
     )
 
 
@@ -108,4 +157,5 @@ def _is_ok(table: Any) -> Any:
 def _large(column: Any) -> Any:
     import pyarrow as pa
 
-    return pa.concat_arrays(column.cast(pa.large_utf8()).chunks or [pa.array([], pa.large_utf8())])
+    kind = pa.large_list(pa.large_utf8()) if pa.types.is_list(column.type) else pa.large_utf8()
+    return pa.concat_arrays(column.cast(kind).chunks or [pa.array([], kind)])

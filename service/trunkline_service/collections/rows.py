@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trunkline_service.collections.metadata import Scalar, check_scalar
+from trunkline_service.collections.spec import RowDecode
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.settings import DecodeMode
 
 RowStatus = Literal["ok", "error"]
+Label: TypeAlias = str | tuple[str, ...] | None
+"""A class, several where the collection is multi-label, or None for unlabelled."""
 
-_TEXT = ("label", "split", "source", "content_hash", "etag", "error", "job")
+_TEXT = ("split", "source", "content_hash", "etag", "error", "job")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +30,9 @@ class Row:
     Attributes:
         id: The key; one row an id.
         embedding: Finite float32 of shape (dim,); None for an error row.
-        label: The class that people gave it.
+        label: The class or classes that people gave it.
         split: ``train``, ``test`` and the like, where the source has such.
-        source: Where the bytes came from, relative to the source's root.
+        source: Where the bytes came from: a path or a URL.
         content_hash: Hash of the bytes.
         etag: The object store's tag of the bytes.
         size: Bytes of the source.
@@ -36,6 +41,8 @@ class Row:
         status: ``ok`` or ``error``.
         error: Why there is no embedding.
         job: The run that wrote it.
+        metadata: The users' own columns, by name.
+        embedded_at: The moment of the write, with a time zone; None where it is yet to be written.
 
     Raises:
         InvalidArgument: A row that is neither, naming it and what is wrong.
@@ -43,24 +50,30 @@ class Row:
 
     id: str
     embedding: NDArray[np.float32] | None
-    label: str | None = None
+    label: Label = None
     split: str | None = None
     source: str = ""
     content_hash: str = ""
     etag: str | None = None
     size: int | None = None
     mtime: float | None = None
-    decode: DecodeMode = "exact"
+    decode: RowDecode = "exact"
     status: RowStatus = "ok"
     error: str | None = None
     job: str | None = None
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    embedded_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
             raise InvalidArgument("a row's id is empty; give every row an id of its own")
         self._check_text()
-        if self.decode not in get_args(DecodeMode):
-            raise InvalidArgument(f"row {self.id!r}: decode is {self.decode!r}; it can be 'exact' or 'fast'")
+        for name, value in (*self.metadata.items(), ("embedded_at", self.embedded_at)):
+            check_scalar(self.id, name, value)
+        if self.decode not in get_args(RowDecode):
+            raise InvalidArgument(
+                f"row {self.id!r}: decode is {self.decode!r}; it can be {', '.join(get_args(RowDecode))}"
+            )
         if self.status == "ok":
             self._check_ok()
         elif self.status == "error":
@@ -69,8 +82,9 @@ class Row:
             raise InvalidArgument(f"row {self.id!r}: status is {self.status!r}; it can be 'ok' or 'error'")
 
     def _check_text(self) -> None:
-        for name in ("id", *_TEXT):
-            value: str | None = getattr(self, name)
+        labels = self.label if isinstance(self.label, tuple) else (self.label,)
+        texts = [(name, getattr(self, name)) for name in ("id", *_TEXT)]
+        for name, value in (*texts, *(("label", label) for label in labels)):
             try:
                 if value is not None:
                     value.encode()
@@ -100,10 +114,8 @@ class Row:
             raise InvalidArgument(f"row {self.id!r}: a row of status 'error' has a reason and no embedding")
 
 
-class RowState(NamedTuple):
-    """What a job must know of a row to tell whether its source is still the same."""
-
-    status: RowStatus
-    size: int | None
-    mtime: float | None
-    content_hash: str
+def stored_row(**values: Any) -> Row:
+    """A row as it was stored. It was checked when it was written; checking it again would take most of a read."""
+    row = object.__new__(Row)
+    row.__dict__.update(values)
+    return row

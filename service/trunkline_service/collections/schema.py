@@ -10,8 +10,29 @@ from typing import Any
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import InvalidArgument, StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD_KEY = b"trunkline"
+COLUMNS = (
+    "id",
+    "embedding",
+    "label",
+    "split",
+    "source",
+    "content_hash",
+    "etag",
+    "size",
+    "mtime",
+    "decode",
+    "status",
+    "error",
+    "job",
+    "embedded_at",
+)
+"""The columns of every collection; all others are the users' own."""
+# Version 1 had no users' columns, float16, lists of labels, or declared spaces: what it lacks is the default.
+# Of Lance's file format 2.2: 8 KiB less a header.
+_MINIBLOCK_BYTES = 8000
+_SINCE_2 = ("dtype", "multi_label", "declared")
 
 
 @dataclass(frozen=True)
@@ -34,20 +55,26 @@ class CollectionRecord:
         return json.dumps(values | asdict(self.spec), sort_keys=True)
 
 
-def arrow_schema(dim: int, record: CollectionRecord | None = None) -> Any:
-    """The Arrow schema of a collection of ``dim`` floats a row.
+def arrow_schema(spec: CollectionSpec, record: CollectionRecord | None = None) -> Any:
+    """The Arrow schema of a collection without users' columns.
 
     ``id`` is declared the key: without it, Lance lets concurrent merges of the same new ids each
-    insert them.
+    insert them. Vectors are stored in Lance's "miniblock" layout: measured here, one contiguous
+    matrix of 100,000 x 384 is read 2.5 times as fast as from the layout that Lance chooses by
+    itself for values so wide, and single rows at the same speed.
     """
     import pyarrow as pa
 
     key = {"lance-schema:unenforced-primary-key": "true"}
+    width = spec.dim * (2 if spec.dtype == "float16" else 4)
+    # A chunk of that layout holds two values at least.
+    layout = {"lance-encoding:structural-encoding": "miniblock"} if 2 * width <= _MINIBLOCK_BYTES else None
     text = pa.utf8()
+    floats = pa.float16() if spec.dtype == "float16" else pa.float32()
     columns = [
         pa.field("id", text, nullable=False, metadata=key),
-        pa.field("embedding", pa.list_(pa.float32(), dim)),
-        pa.field("label", text),
+        pa.field("embedding", pa.list_(floats, spec.dim), metadata=layout),
+        pa.field("label", pa.list_(text) if spec.multi_label else text),
         pa.field("split", text),
         pa.field("source", text, nullable=False),
         pa.field("content_hash", text, nullable=False),
@@ -85,7 +112,10 @@ def read_record(metadata: Mapping[bytes, bytes] | None, name: str) -> Collection
             "upgrade trunkline to open it"
         )
     try:
-        spec = CollectionSpec(**{entry.name: values[entry.name] for entry in fields(CollectionSpec)})
+        known = [entry.name for entry in fields(CollectionSpec)]
+        if version == 1:
+            known = [name for name in known if name not in _SINCE_2]
+        spec = CollectionSpec(**{name: values[name] for name in known})
         return CollectionRecord(spec, uid=str(values["uid"]), created_at=str(values["created_at"]))
     except (KeyError, TypeError, InvalidArgument) as exc:
         raise StorageError(

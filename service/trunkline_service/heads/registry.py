@@ -31,7 +31,11 @@ def _now() -> datetime:
 
 
 class HeadRegistry:
-    """The heads under one data folder; safe to use from many threads and processes."""
+    """The heads under one data folder; safe to use from many threads and processes.
+
+    Where the data are at a URI, every method raises ``InvalidArgument``: collections may be there, heads
+    can't be yet.
+    """
 
     def __init__(
         self,
@@ -48,18 +52,22 @@ class HeadRegistry:
             trunkline_version: Written into the cards.
             clock: Gives the time, with its zone, for the cards.
             max_loaded: Heads kept loaded; the longest unused one goes first.
-
-        Raises:
-            InvalidArgument: ``data`` is a URI.
         """
-        if "://" in str(data):
-            raise InvalidArgument(f"heads need a local folder, and {str(data)!r} is a URI")
-        self._root = Path(data) / "heads"
+        self._data = data
         self._trunkline_version = trunkline_version
         self._clock = clock
         self._max_loaded = max_loaded
         self._loaded: OrderedDict[tuple[str, int], tuple[folder.Stamp, LoadedHead]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def _root(self) -> Path:
+        if "://" in str(self._data):
+            raise InvalidArgument(
+                f"heads are kept in local folders only for now, and the data are at {str(self._data)!r}; "
+                "use a local data folder for heads"
+            )
+        return Path(self._data) / "heads"
 
     def save(self, fitted: FittedHead, name: str) -> HeadCard:
         """Stores a head as the next version of ``name``, served from then on.

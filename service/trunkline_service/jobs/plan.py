@@ -2,55 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trunkline_service.collections.rows import RowState
+from trunkline_service.collections.known import Known, Verdict, stamp
+from trunkline_service.jobs.shard import WHOLE, Shard
 from trunkline_service.jobs.sources import SourceItem
 
+_AT_ONCE = 1024
 
-@dataclass(frozen=True)
-class Plan:
-    """The work, and what is done already.
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image to do.
 
     Attributes:
-        todo: New and changed images (and failed ones, if they are retried).
-        done: Rows that are as their files are.
-        failed_before: Error rows that are left as they are.
+        item: The image.
+        compare: There is a row of its id: if the bytes are the same, the vector stays.
     """
 
-    todo: tuple[SourceItem, ...]
-    done: int
-    failed_before: int
+    item: SourceItem
+    compare: bool
 
 
-def make_plan(
-    items: Sequence[SourceItem], states: Mapping[str, RowState], retry_failed: bool = False
-) -> Plan:
-    """Compares size and modification time of each file with what its row recorded."""
-    todo: list[SourceItem] = []
-    done = failed = 0
-    for item in items:
-        state = states.get(item.id)
-        changed = state is None or (state.size, state.mtime) != (item.size, item.mtime)
-        if state is None or changed or (state.status == "error" and retry_failed):
-            todo.append(item)
-        elif state.status == "error":
-            failed += 1
-        else:
-            done += 1
-    return Plan(tuple(todo), done, failed)
+@dataclass
+class Listed:
+    """What the plan has seen of the source so far.
+
+    Attributes:
+        tasks: Images to do.
+        unchanged: Rows that are as their sources are.
+        failed_before: Error rows that are left as they are.
+        complete: The source was listed to its end.
+    """
+
+    tasks: int = 0
+    unchanged: int = 0
+    failed_before: int = 0
+    complete: bool = False
+
+    @property
+    def items(self) -> int:
+        """All that were listed, of this shard."""
+        return self.tasks + self.unchanged + self.failed_before
 
 
-def chunks(items: Iterable[SourceItem], most_images: int, most_bytes: int) -> Iterator[list[SourceItem]]:
-    """Cuts items into chunks within both bounds; an item larger than ``most_bytes`` goes alone."""
-    chunk: list[SourceItem] = []
+def plan(
+    items: Iterable[SourceItem],
+    known: Known,
+    listed: Listed,
+    *,
+    shard: Shard = WHOLE,
+    retry_failed: bool = False,
+    verify: bool = False,
+) -> Iterator[Task]:
+    """The images of a source that are not done, lazily.
+
+    Compares size and modification time (or the store's tag) of each with what its row recorded.
+
+    Args:
+        items: The source.
+        known: What the collection holds; notes what the source has.
+        listed: Is kept up to date.
+        shard: The part to do.
+        retry_failed: Do error rows again.
+        verify: Do every row again whose bytes are not what its content hash says.
+    """
+    mine = (item for item in items if shard.has(item.id))
+    while group := list(itertools.islice(mine, _AT_ONCE)):
+        stamps = [stamp(item.size, item.mtime, item.etag) for item in group]
+        for item, verdict in zip(
+            group, known.judge([item.id for item in group], stamps).tolist(), strict=True
+        ):
+            if verdict == Verdict.FAILED and not retry_failed:
+                listed.failed_before += 1
+            elif verdict == Verdict.SAME and not verify:
+                listed.unchanged += 1
+            else:
+                listed.tasks += 1
+                yield Task(item, compare=verdict != Verdict.NEW)
+    listed.complete = True
+
+
+def chunks(tasks: Iterable[Task], most_images: int, most_bytes: int) -> Iterator[list[Task]]:
+    """Cuts tasks into chunks within both bounds; an image larger than ``most_bytes`` goes alone.
+
+    What has no size yet counts as `UNKNOWN_BYTES`.
+    """
+    chunk: list[Task] = []
     size = 0
-    for item in items:
-        if chunk and (len(chunk) == most_images or size + item.size > most_bytes):
+    for task in tasks:
+        bytes_ = UNKNOWN_BYTES if task.item.size is None else task.item.size
+        if chunk and (len(chunk) == most_images or size + bytes_ > most_bytes):
             yield chunk
             chunk, size = [], 0
-        chunk.append(item)
-        size += item.size
+        chunk.append(task)
+        size += bytes_
     if chunk:
         yield chunk
+
+
+UNKNOWN_BYTES = 1024 * 1024
+"""What an image is taken to hold where listing does not tell: rather too much, since it bounds memory."""

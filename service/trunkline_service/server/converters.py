@@ -11,7 +11,6 @@ from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_p
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
 from trunkline_service.collections.arrivals import NewRow
-from trunkline_service.collections.info import CollectionInfo
 from trunkline_service.errors import InvalidArgument, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
@@ -62,7 +61,19 @@ def lane_from(lane: common_pb2.Lane) -> Lane:
 
 
 def row_from(item: collections_pb2.AddItem) -> NewRow:
-    """A row to be stored."""
+    """A row to be stored.
+
+    Raises:
+        InvalidArgument: It brings what Add does not store.
+    """
+    brought = [name for name in ("split", "labels") if item.HasField(name)] + ["metadata"] * bool(
+        item.metadata
+    )
+    if brought:
+        raise InvalidArgument(
+            f"item {item.id!r} brings {', '.join(brought)}, which Add does not store yet; embed the images and "
+            "send the rows with Upsert"
+        )
     label = item.label if item.HasField("label") else None
     return NewRow(image_from(item.image), item.id, label, item.source)
 
@@ -149,22 +160,6 @@ def model_to(card: ModelCard, *, is_default: bool, loaded: bool) -> models_pb2.M
         is_default=is_default,
         loaded=loaded,
         card_json=card.dumps(),
-    )
-
-
-def collection_to(info: CollectionInfo) -> collections_pb2.Collection:
-    """A collection of the listing."""
-    return collections_pb2.Collection(
-        name=info.name,
-        version=info.version,
-        model=info.spec.model,
-        space_id=info.spec.space_id,
-        dim=info.spec.dim,
-        decode=info.spec.decode,
-        rows=info.rows,
-        errors=info.errors,
-        labelled=info.labelled,
-        labels=[collections_pb2.LabelCount(label=label, rows=rows) for label, rows in info.labels.items()],
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -72,6 +73,19 @@ class _Context:
         return True
 
 
+@contextmanager
+def _translated(method: str) -> Iterator[None]:
+    """Errors as a client reads them."""
+    try:
+        yield
+    except TrunklineError as error:
+        raise InProcessError(status_of(error), details_of(error), metadata_of(error)) from error
+    except Exception as error:
+        _log.exception("%s failed", method)
+        hidden = InternalError()
+        raise InProcessError(status_of(hidden), hidden.message, metadata_of(hidden)) from error
+
+
 class _Call:
     """One method of the channel."""
 
@@ -81,17 +95,41 @@ class _Call:
         self._pool = pool
 
     def __call__(self, request: Any, timeout: float | None = None, **_options: Any) -> Any:
-        try:
+        with _translated(self._method):
             return self._behaviour(request, _Context(timeout))
-        except TrunklineError as error:
-            raise InProcessError(status_of(error), details_of(error), metadata_of(error)) from error
-        except Exception as error:
-            _log.exception("%s failed", self._method)
-            hidden = InternalError()
-            raise InProcessError(status_of(hidden), hidden.message, metadata_of(hidden)) from error
 
     def future(self, request: Any, timeout: float | None = None, **_options: Any) -> futures.Future[Any]:
         return self._pool.submit(self, request, timeout)
+
+
+class _Stream:
+    """The replies of one call, made as they are asked for, in the thread that asks."""
+
+    def __init__(self, method: str, replies: Callable[[], Iterator[Any]], context: _Context) -> None:
+        self._method = method
+        self._replies = self._translated(replies)
+        self._context = context
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._cancelled:
+            self._replies.close()
+            raise InProcessError(grpc.StatusCode.CANCELLED, "the call was cancelled", ())
+        if self._context.time_remaining() == 0.0:
+            self._replies.close()
+            raise InProcessError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
+        return next(self._replies)
+
+    def cancel(self) -> None:
+        """Ends the stream before its next reply; safe in any thread."""
+        self._cancelled = True
+
+    def _translated(self, replies: Callable[[], Iterator[Any]]) -> Generator[Any, None, None]:
+        with _translated(self._method):
+            yield from replies()
 
 
 class _Handlers:
@@ -138,11 +176,24 @@ class InProcessChannel(grpc.Channel):
     def unsubscribe(self, callback: Callable[[Any], None]) -> None:
         """Nothing changes, so nothing is reported."""
 
-    def unary_stream(self, method: str, *_args: Any, **_options: Any) -> NoReturn:
-        """There are no streams."""
-        raise ValueError(f"{method}: Trunkline has no streaming methods")
+    def unary_stream(self, method: str, *_serializers: Any, **_options: Any) -> Any:
+        """As `unary_unary`; the replies are made as they are asked for."""
+        handler = self._handlers.get(method)
+        if handler is None or handler.unary_stream is None:
+            raise ValueError(f"no method {method}")
+        behaviour: Callable[..., Any] = handler.unary_stream
 
-    stream_unary = stream_stream = unary_stream
+        def call(request: Any, timeout: float | None = None, **_options: Any) -> _Stream:
+            context = _Context(timeout)
+            return _Stream(method, lambda: behaviour(request, context), context)
+
+        return call
+
+    def stream_unary(self, method: str, *_args: Any, **_options: Any) -> NoReturn:
+        """No method takes a stream."""
+        raise ValueError(f"{method}: Trunkline has no methods that take streams")
+
+    stream_stream = stream_unary
 
     def __enter__(self) -> InProcessChannel:
         return self

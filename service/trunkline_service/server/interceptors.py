@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -92,8 +93,23 @@ class Gate:
             self._changed.notify_all()
 
 
+# Listings cost nothing, and must be answered while the work waits. What reads vectors is work.
+LIGHT = frozenset(
+    {
+        "/trunkline.v1.Collections/GetCollection",
+        "/trunkline.v1.Collections/ListAliases",
+        "/trunkline.v1.Collections/ListCollections",
+        "/trunkline.v1.Collections/ListVersions",
+        "/trunkline.v1.Heads/ListHeads",
+        "/trunkline.v1.Models/GetModel",
+        "/trunkline.v1.Models/GetServerInfo",
+        "/trunkline.v1.Models/ListModels",
+    }
+)
+
+
 class CallInterceptor(grpc.ServerInterceptor):
-    """Wraps the unary handlers of Trunkline's own services; leaves health and reflection alone."""
+    """Wraps the handlers of Trunkline's own services; leaves health and reflection alone."""
 
     def __init__(self, gate: Gate, observer: CallObserver) -> None:
         self._gate = gate
@@ -107,42 +123,65 @@ class CallInterceptor(grpc.ServerInterceptor):
         """See grpc.ServerInterceptor."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or handler.unary_unary is None or not method.startswith("/trunkline."):
+        if handler is None or not method.startswith("/trunkline."):
             return handler
         # The request is parsed inside the gate, so that what is refused costs no parsing.
-        return grpc.unary_unary_rpc_method_handler(
-            self._wrap(handler.unary_unary, handler.request_deserializer, method),
-            response_serializer=handler.response_serializer,
+        parse, serialise = handler.request_deserializer, handler.response_serializer
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._wrap(handler.unary_unary, parse, method), response_serializer=serialise
+            )
+        assert handler.unary_stream is not None, f"{method} takes a stream, which nothing here guards"
+        return grpc.unary_stream_rpc_method_handler(
+            self._wrap_stream(handler.unary_stream, parse, method), response_serializer=serialise
         )
 
     def _wrap(
         self, behaviour: Callable[..., Any], parse: Callable[[bytes], Any] | None, method: str
     ) -> Callable[..., Any]:
-        # Listings cost nothing, and must be answered while the work waits.
-        light = method.rpartition("/")[2].startswith(("List", "Get"))
-
-        def answer(data: bytes, context: grpc.ServicerContext) -> Any:
-            return behaviour(_parsed(parse, data), context)
-
         def call(data: bytes, context: grpc.ServicerContext) -> Any:
-            started = time.perf_counter()
-            code = grpc.StatusCode.OK
-            try:
-                if light:
-                    return answer(data, context)
-                self._gate.enter()
-                try:
-                    return answer(data, context)
-                finally:
-                    self._gate.leave()
-            except TrunklineError as error:
-                code = status_of(error)
-                fail(context, error)
-            except Exception:  # noqa: BLE001 - whatever it is, it is ours: logged here, hidden from callers
-                code = grpc.StatusCode.INTERNAL
-                _log.exception("%s failed", method)
-                fail(context, InternalError())
-            finally:
-                self._observer.call(method, code.name, time.perf_counter() - started)
+            with self._around(method, context):
+                return behaviour(_parsed(parse, data), context)
 
         return call
+
+    def _wrap_stream(
+        self, behaviour: Callable[..., Any], parse: Callable[[bytes], Any] | None, method: str
+    ) -> Callable[..., Any]:
+        def stream(data: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
+            # gRPC drops the generator of a call that was cancelled, which closes it: the gate is left.
+            with self._around(method, context):
+                yield from behaviour(_parsed(parse, data), context)
+
+        return stream
+
+    @contextmanager
+    def _around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            with self._admitted(method):
+                yield
+        except GeneratorExit:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except TrunklineError as error:
+            code = status_of(error)
+            fail(context, error)
+        except Exception:  # noqa: BLE001 - whatever it is, it is ours: logged here, hidden from callers
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("%s failed", method)
+            fail(context, InternalError())
+        finally:
+            self._observer.call(method, code.name, time.perf_counter() - started)
+
+    @contextmanager
+    def _admitted(self, method: str) -> Iterator[None]:
+        if method in LIGHT:
+            yield
+            return
+        self._gate.enter()
+        try:
+            yield
+        finally:
+            self._gate.leave()

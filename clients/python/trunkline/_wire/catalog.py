@@ -1,30 +1,15 @@
-"""The calls without items: what there is on the server."""
+"""What there is on the server: models, heads, limits."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any
 
 from trunkline._wire import methods
-from trunkline._wire.methods import Method
+from trunkline._wire.question import Question
 from trunkline.exceptions import Internal
-from trunkline.values import CollectionInfo, HeadInfo, ModelInfo, ServerInfo
-from trunkline_protos.v1 import collections_pb2, heads_pb2, models_pb2
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question(Generic[T]):
-    """A call, and how its reply is read."""
-
-    method: Method[Any, Any]
-    request: Message
-    read: Callable[[Any], T]
+from trunkline.values import HeadInfo, ModelInfo, ServerInfo
+from trunkline_protos.v1 import heads_pb2, models_pb2
 
 
 def models() -> Question[list[ModelInfo]]:
@@ -39,22 +24,6 @@ def models() -> Question[list[ModelInfo]]:
 def model(name: str) -> Question[ModelInfo]:
     """One model; an empty name asks for the default."""
     return Question(methods.GET_MODEL, models_pb2.GetModelRequest(model=name), model_info)
-
-
-def collections() -> Question[list[CollectionInfo]]:
-    """All collections of the server."""
-    return Question(
-        methods.LIST_COLLECTIONS,
-        collections_pb2.ListCollectionsRequest(),
-        lambda reply: [collection_info(c) for c in reply.collections],
-    )
-
-
-def collection(name: str) -> Question[CollectionInfo]:
-    """One collection."""
-    return Question(
-        methods.GET_COLLECTION, collections_pb2.GetCollectionRequest(collection=name), collection_info
-    )
 
 
 def heads() -> Question[list[HeadInfo]]:
@@ -87,22 +56,6 @@ def model_info(message: models_pb2.Model) -> ModelInfo:
         is_default=message.is_default,
         loaded=message.loaded,
         card=_card(message.card_json, f"model {message.name!r}"),
-    )
-
-
-def collection_info(message: collections_pb2.Collection) -> CollectionInfo:
-    """A collection as the server describes it."""
-    return CollectionInfo(
-        name=message.name,
-        version=message.version,
-        model=message.model,
-        space_id=message.space_id,
-        dim=message.dim,
-        decode=message.decode,
-        rows=message.rows,
-        errors=message.errors,
-        labelled=message.labelled,
-        labels={entry.label: entry.rows for entry in message.labels},
     )
 
 

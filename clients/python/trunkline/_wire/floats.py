@@ -39,7 +39,7 @@ def unpack(message: common_pb2.Embeddings, count: int) -> NDArray[np.floating]:
     return matrix.astype(packed.newbyteorder("="), copy=False)
 
 
-def pack(rows: Sequence[Any], message: common_pb2.Embeddings) -> None:
+def pack(rows: Sequence[Any] | NDArray[Any], message: common_pb2.Embeddings) -> None:
     """Writes rows of equal length; float16 stays float16, all else becomes float32."""
     matrix = np.asarray(rows)
     half = matrix.dtype == np.float16

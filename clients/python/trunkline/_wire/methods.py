@@ -15,17 +15,19 @@ Reply = TypeVar("Reply", bound=Message)
 
 @dataclass(frozen=True)
 class Method(Generic[Request, Reply]):
-    """One unary call.
+    """One call.
 
     Attributes:
         path: As gRPC writes it, ``/package.Service/Method``.
         request: The message that goes out.
         reply: The message that comes back.
+        streams: Whether many of them come back.
     """
 
     path: str
     request: type[Request]
     reply: type[Reply]
+    streams: bool = False
 
 
 EMBED = Method("/trunkline.v1.Embedding/Embed", embedding_pb2.EmbedRequest, embedding_pb2.EmbedResponse)
@@ -39,6 +41,64 @@ GET_COLLECTION = Method(
     "/trunkline.v1.Collections/GetCollection",
     collections_pb2.GetCollectionRequest,
     collections_pb2.Collection,
+)
+CREATE_COLLECTION = Method(
+    "/trunkline.v1.Collections/CreateCollection",
+    collections_pb2.CreateCollectionRequest,
+    collections_pb2.Collection,
+)
+DROP_COLLECTION = Method(
+    "/trunkline.v1.Collections/DropCollection",
+    collections_pb2.DropCollectionRequest,
+    collections_pb2.DropCollectionResponse,
+)
+UPSERT = Method(
+    "/trunkline.v1.Collections/Upsert", collections_pb2.UpsertRequest, collections_pb2.UpsertResponse
+)
+GET_ROWS = Method(
+    "/trunkline.v1.Collections/GetRows", collections_pb2.GetRowsRequest, collections_pb2.RowBatch
+)
+SCAN = Method(
+    "/trunkline.v1.Collections/Scan", collections_pb2.ScanRequest, collections_pb2.RowBatch, streams=True
+)
+RELABEL = Method(
+    "/trunkline.v1.Collections/Relabel", collections_pb2.RelabelRequest, collections_pb2.RelabelResponse
+)
+DELETE_ROWS = Method(
+    "/trunkline.v1.Collections/DeleteRows",
+    collections_pb2.DeleteRowsRequest,
+    collections_pb2.DeleteRowsResponse,
+)
+PURGE = Method("/trunkline.v1.Collections/Purge", collections_pb2.PurgeRequest, collections_pb2.PurgeResponse)
+COMPACT = Method(
+    "/trunkline.v1.Collections/Compact", collections_pb2.CompactRequest, collections_pb2.CompactResponse
+)
+LIST_VERSIONS = Method(
+    "/trunkline.v1.Collections/ListVersions",
+    collections_pb2.ListVersionsRequest,
+    collections_pb2.ListVersionsResponse,
+)
+SET_TAG = Method(
+    "/trunkline.v1.Collections/SetTag", collections_pb2.SetTagRequest, collections_pb2.SetTagResponse
+)
+DELETE_TAG = Method(
+    "/trunkline.v1.Collections/DeleteTag", collections_pb2.DeleteTagRequest, collections_pb2.DeleteTagResponse
+)
+RESTORE = Method(
+    "/trunkline.v1.Collections/Restore", collections_pb2.RestoreRequest, collections_pb2.RestoreResponse
+)
+SET_ALIAS = Method(
+    "/trunkline.v1.Collections/SetAlias", collections_pb2.SetAliasRequest, collections_pb2.Alias
+)
+DELETE_ALIAS = Method(
+    "/trunkline.v1.Collections/DeleteAlias",
+    collections_pb2.DeleteAliasRequest,
+    collections_pb2.DeleteAliasResponse,
+)
+LIST_ALIASES = Method(
+    "/trunkline.v1.Collections/ListAliases",
+    collections_pb2.ListAliasesRequest,
+    collections_pb2.ListAliasesResponse,
 )
 PREDICT = Method("/trunkline.v1.Heads/Predict", heads_pb2.PredictRequest, heads_pb2.PredictResponse)
 LIST_HEADS = Method("/trunkline.v1.Heads/ListHeads", heads_pb2.ListHeadsRequest, heads_pb2.ListHeadsResponse)
@@ -56,6 +116,22 @@ ALL: tuple[Method[Any, Any], ...] = (
     ADD,
     LIST_COLLECTIONS,
     GET_COLLECTION,
+    CREATE_COLLECTION,
+    DROP_COLLECTION,
+    UPSERT,
+    GET_ROWS,
+    SCAN,
+    RELABEL,
+    DELETE_ROWS,
+    PURGE,
+    COMPACT,
+    LIST_VERSIONS,
+    SET_TAG,
+    DELETE_TAG,
+    RESTORE,
+    SET_ALIAS,
+    DELETE_ALIAS,
+    LIST_ALIASES,
     PREDICT,
     LIST_HEADS,
     SEARCH,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from trunkline._wire.status import Refusal
 from trunkline.exceptions import Timeout, TrunklineError
@@ -87,6 +88,14 @@ class Attempts:
         if left is not None and pause >= left:
             raise self._error(refusal) from cause
         return pause
+
+    def broke_off(self, refusal: Refusal, progress: str, cause: BaseException) -> NoReturn:
+        """Ends a stream that had begun: its replies were used already, so it is not tried again unnoticed.
+
+        Raises:
+            TrunklineError: The kind is the refusal's, raised from ``cause``; it says how far it came.
+        """
+        raise self._error(replace(refusal, message=f"{refusal.message} ({progress})")) from cause
 
     def _error(self, refusal: Refusal) -> TrunklineError:
         message = refusal.message

@@ -1,7 +1,18 @@
 """A failed call -> what it means: which exception, and whether another attempt is safe.
 
-Every call of the contract may be repeated: reads change nothing, and Add writes rows by their id
-(the content's hash where the caller gave none), so that a second write makes no second row.
+Every call of the contract may be repeated, and ends in the same state:
+
+- Reads change nothing. A scan is begun again only before its first batch.
+- Add and Upsert write rows by their id (the content's hash where the caller of Add gave none), so
+  that a second write makes no second row.
+- CreateCollection answers with the collection that is there, if that is equal and still empty.
+- Relabel, DeleteRows, Purge and Compact find done what a lost attempt did; their counts are those of
+  the last attempt.
+- SetTag and SetAlias set the same again. A tag of "the latest" names what is the latest by then.
+- Restore makes one more version of the same rows. What others wrote between two attempts is in a
+  version of its own, as if they had come before the one restore.
+- DropCollection, DeleteTag and DeleteAlias find nothing after a lost attempt that succeeded, and raise
+  NotFound, with "(after N attempts)" in its message.
 """
 
 from __future__ import annotations

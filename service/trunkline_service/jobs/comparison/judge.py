@@ -17,7 +17,7 @@ from trunkline_service.heads.fit import fit
 from trunkline_service.heads.folds import usable_folds
 from trunkline_service.heads.paired import holm, mcnemar
 from trunkline_service.jobs.comparison.result import Paired
-from trunkline_service.jobs.sources import FolderScan, SourceItem
+from trunkline_service.jobs.sources import SourceItem
 
 KIND = "logistic"
 
@@ -39,9 +39,9 @@ class Judged:
     notes: tuple[str, ...]
 
 
-def failed_images(collection: Collection, scan: FolderScan) -> dict[str, str]:
+def failed_images(collection: Collection, items: Sequence[SourceItem]) -> dict[str, str]:
     """The reasons of the folder's images that have no vector, by id."""
-    wanted = {item.id for item in scan.items}
+    wanted = {item.id for item in items}
     reasons: dict[str, str] = {}
     for batch in collection.scan(["id", "error"], where="status = 'error'"):
         ids, errors = (column.to_pylist() for column in batch.columns)
@@ -52,7 +52,7 @@ def failed_images(collection: Collection, scan: FolderScan) -> dict[str, str]:
 
 def judge(
     collection: Collection,
-    scan: FolderScan,
+    listed: Sequence[SourceItem],
     items: Sequence[SourceItem],
     folds: int,
     seed: int,
@@ -62,8 +62,8 @@ def judge(
 
     Args:
         collection: Where the vectors are.
-        scan: The folder.
-        items: Those of its images to be judged by, all with a label; their order is that of the result.
+        listed: The images of the folder.
+        items: Those of them to be judged by, all with a label; their order is that of the result.
         folds: Of the cross-validation.
         seed: Of the folds.
         progress: Told the share done.
@@ -83,7 +83,7 @@ def judge(
     rows = [position[item.id] for item in items]
     data = TrainingSet(
         embeddings=matrix.embeddings[rows],
-        labels=[item.label for item in items],
+        labels=[_one_label(item) for item in items],
         space_id=matrix.spec.space_id,
         collection=collection.name,
         collection_version=matrix.version,
@@ -101,7 +101,7 @@ def judge(
         data_notes=data_notes,
         notes=(
             *(note for note in head.notes if note not in data_notes),
-            *_notes(collection.name, matrix, scan, items, rows),
+            *_notes(collection.name, matrix, listed, items, rows),
         ),
     )
 
@@ -132,11 +132,20 @@ def merged(failures: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return every
 
 
+def _one_label(item: SourceItem) -> str:
+    assert isinstance(item.label, str), "images without a label of their own were left out"
+    return item.label
+
+
 def _notes(
-    name: str, matrix: EmbeddingMatrix, scan: FolderScan, items: Sequence[SourceItem], rows: Sequence[int]
+    name: str,
+    matrix: EmbeddingMatrix,
+    listed: Sequence[SourceItem],
+    items: Sequence[SourceItem],
+    rows: Sequence[int],
 ) -> list[str]:
     """Where a head fitted to the whole collection would learn from something else than this folder."""
-    folder = {item.id for item in scan.items}
+    folder = {item.id for item in listed}
     labels = matrix.labels.to_pylist()
     ids = matrix.ids.to_pylist()
     others = sum(

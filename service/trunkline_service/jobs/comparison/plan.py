@@ -18,7 +18,7 @@ from trunkline_service.errors import (
 )
 from trunkline_service.heads.folds import usable_folds
 from trunkline_service.jobs.comparison.names import collection_name, free_prefix
-from trunkline_service.jobs.sources import FolderScan, SourceItem, text_of
+from trunkline_service.jobs.sources import SourceItem
 from trunkline_service.models.card import ModelCard
 from trunkline_service.names import check_name
 from trunkline_service.workspace import Workspace
@@ -44,7 +44,7 @@ class Contender:
 
 
 def line_up(
-    workspace: Workspace, scan: FolderScan, models: Sequence[str], into: str, folds: int
+    workspace: Workspace, items: Sequence[SourceItem], models: Sequence[str], into: str, folds: int
 ) -> list[Contender]:
     """The models, looked up, with their collections. Nothing is written or loaded.
 
@@ -56,7 +56,7 @@ def line_up(
     """
     check_name(into, "collection")
     _check_models(models)
-    check_labels(scan.items, folds, "this folder (put the images of each label into a folder of its own)")
+    check_labels(items, folds, "this folder (put the images of each label into a folder of its own)")
     contenders = [
         Contender(name, workspace.repository.resolve(name).card, collection_name(into, name))
         for name in models
@@ -67,13 +67,13 @@ def line_up(
     for contender in contenders:
         if contender.collection in taken:
             _check_kept(workspace, contender, free)
-            _check_folder(workspace.collections.open(contender.collection), scan, free)
+            _check_folder(workspace.collections.open(contender.collection), items, free)
     return contenders
 
 
 def has_label(item: SourceItem) -> bool:
     """Whether the folder gives this image a label."""
-    return item.label is not None and item.label.strip() != ""
+    return isinstance(item.label, str) and item.label.strip() != ""
 
 
 def check_labels(items: Sequence[SourceItem], folds: int, where: str) -> None:
@@ -129,18 +129,18 @@ def _check_apart(contenders: Sequence[Contender]) -> None:
             )
 
 
-def _check_folder(kept: Collection, scan: FolderScan, free: str) -> None:
+def _check_folder(kept: Collection, items: Sequence[SourceItem], free: str) -> None:
     """Refuses a collection that another folder's images are in under the same ids: they would be replaced.
 
     Told by a few rows whose file lay elsewhere and had another size.
     """
-    known = kept.find([item.id for item in scan.items[:_LOOKED_AT]])
-    for item in scan.items[:_LOOKED_AT]:
+    known = kept.find([item.id for item in items[:_LOOKED_AT]])
+    for item in items[:_LOOKED_AT]:
         row = known.get(item.id)
-        if row is not None and row.source != text_of(item.path) and row.size not in (None, item.size):
+        if row is not None and row.source != item.source and row.size not in (None, item.size):
             raise FailedPrecondition(
                 f"collection {kept.name!r} holds {item.id!r} from {row.source}, and here it is another file, "
-                f"{text_of(item.path)}: its vectors would be replaced. --into {free} starts afresh"
+                f"{item.source}: its vectors would be replaced. --into {free} starts afresh"
             )
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trunkline_service.heads.evaluate import Evaluation
-from trunkline_service.jobs import local
 from trunkline_service.jobs.comparison.judge import KIND, Judged, failed_images, judge, merged, pair
 from trunkline_service.jobs.comparison.pick import Standing, pick, ranked, reason
 from trunkline_service.jobs.comparison.plan import Contender, check_labels, has_label, line_up, same_files
 from trunkline_service.jobs.comparison.result import Compared, Comparison, LeftOut, Paired
 from trunkline_service.jobs.comparison.speed import images_per_second, read_sample
-from trunkline_service.jobs.local import JobResult
-from trunkline_service.jobs.sources import FolderScan
+from trunkline_service.jobs.local import LocalTarget
+from trunkline_service.jobs.options import JobOptions, JobResult
+from trunkline_service.jobs.pipeline import IN_FLIGHT
+from trunkline_service.jobs.run import run
+from trunkline_service.jobs.sources import Source, SourceItem
 from trunkline_service.workspace import Workspace
 
 
@@ -58,7 +60,7 @@ class _Entry:
 
 def compare(
     workspace: Workspace,
-    scan: FolderScan,
+    source: Source,
     models: Sequence[str],
     into: str,
     *,
@@ -75,7 +77,7 @@ def compare(
 
     Args:
         workspace: Models and data.
-        scan: The folder; its labels are what is learned.
+        source: The folder; its labels are what is learned.
         models: ``name`` or ``name@version``, each once.
         into: Beginning of the collections' names.
         folds: Of the cross-validation; fewer are used, with a note, if the smallest class is smaller.
@@ -88,24 +90,28 @@ def compare(
         InvalidArgument, ModelNotFound, NotEnoughData, FailedPrecondition: See ``line_up``; nothing was
             embedded.
         ModelFileError, SettingsError: A model can't be loaded; nothing was embedded.
-        TrunklineError: See ``jobs.local.run``; what was stored stays.
+        TrunklineError: See ``jobs.run.run``; what was stored stays.
     """
-    contenders = line_up(workspace, scan, models, into, folds)
+    # All of it at once: a comparison judges every model by every image. By id, as the sample is spread.
+    listed = sorted(source.items(), key=lambda item: item.id)
+    contenders = line_up(workspace, listed, models, into, folds)
     references = [contender.card.reference for contender in contenders]
     for number, reference in enumerate(references):
         progress(Step("loading", reference, number, len(references)))
         workspace.models.get(reference)
 
-    jobs = [_embed(workspace, scan, contender, progress, clock, pause) for contender in contenders]
+    jobs = [
+        _embed(workspace, source, len(listed), contender, progress, clock, pause) for contender in contenders
+    ]
     collections = [workspace.collections.open(contender.collection) for contender in contenders]
-    failures = [failed_images(collection, scan) for collection in collections]
+    failures = [failed_images(collection, listed) for collection in collections]
     failed = merged(failures)
-    items = [item for item in scan.items if has_label(item) and item.id not in failed]
+    items = [item for item in listed if has_label(item) and item.id not in failed]
     # Said here in terms of the models; a fit would speak of one collection.
     check_labels(items, folds, f"the images that every model embedded ({_who_failed(references, failures)})")
 
     judged = [
-        judge(collection, scan, items, folds, seed, _percent(progress, reference))
+        judge(collection, listed, items, folds, seed, _percent(progress, reference))
         for collection, reference in zip(collections, references, strict=True)
     ]
     sample = read_sample(items, [contender.card for contender in contenders], workspace.settings.queue)
@@ -118,32 +124,41 @@ def compare(
         lambda done, total: progress(Step("timing", "", done, total)),
     )
     entries = list(map(_Entry, contenders, jobs, failures, judged, speeds))
-    return _comparison(workspace, scan, into, seed, entries, len(sample))
+    return _comparison(workspace, listed, into, seed, entries, len(sample))
 
 
 def _embed(
     workspace: Workspace,
-    scan: FolderScan,
+    source: Source,
+    images: int,
     contender: Contender,
     progress: Callable[[Step], None],
     clock: Callable[[], float],
     pause: Callable[[float], None],
 ) -> JobResult:
     reference = contender.card.reference
-    progress(Step("embedding", reference, 0, len(scan.items)))
-    return local.run(
-        workspace,
-        scan,
-        contender.collection,
-        reference,
-        progress=lambda step: progress(Step("embedding", reference, step.done, step.total)),
+    progress(Step("embedding", reference, 0, images))
+    target = LocalTarget(workspace, contender.collection, reference, in_flight=IN_FLIGHT, pause=pause)
+    return run(
+        target,
+        source,
+        # Images that fail are left out of the comparison, however many. That a collection holds this
+        # folder's images was checked for all models before the first one began.
+        JobOptions(max_error_rate=1.0, replace=True),
+        progress=lambda step: progress(
+            Step("embedding", reference, step.done, images if step.total is None else step.total)
+        ),
         clock=clock,
-        pause=pause,
     )
 
 
 def _comparison(
-    workspace: Workspace, scan: FolderScan, into: str, seed: int, entries: Sequence[_Entry], timed: int
+    workspace: Workspace,
+    listed: Sequence[SourceItem],
+    into: str,
+    seed: int,
+    entries: Sequence[_Entry],
+    timed: int,
 ) -> Comparison:
     same = same_files([entry.contender for entry in entries])
     entries = [entries[position] for position in ranked([entry.standing for entry in entries])]
@@ -153,7 +168,7 @@ def _comparison(
         for entry, against in zip(entries, paired, strict=True)
     ]
     best = entries[0].judged
-    splits = Counter(item.split for item in scan.items if item.split is not None)
+    splits = Counter(item.split for item in listed if item.split is not None)
     return Comparison(
         results=tuple(
             _compared(entry, against, standing.worse, entries)
@@ -167,7 +182,7 @@ def _comparison(
         seed=seed,
         rows=best.evaluation.n,
         labels=len(best.evaluation.per_class),
-        left_out=_left_out(scan, merged([entry.failed for entry in entries]), best.evaluation.n),
+        left_out=_left_out(listed, merged([entry.failed for entry in entries]), best.evaluation.n),
         splits=dict(splits),
         device=str(workspace.device),
         threads=workspace.settings.worker_threads,
@@ -176,11 +191,11 @@ def _comparison(
     )
 
 
-def _left_out(scan: FolderScan, failed: Mapping[str, str], rows: int) -> LeftOut:
-    labelled = [item for item in scan.items if has_label(item)]
+def _left_out(listed: Sequence[SourceItem], failed: Mapping[str, str], rows: int) -> LeftOut:
+    labelled = [item for item in listed if has_label(item)]
     reasons = Counter(failed[item.id] for item in labelled if item.id in failed)
     return LeftOut(
-        unlabelled=len(scan.items) - len(labelled),
+        unlabelled=len(listed) - len(labelled),
         failed=dict(reasons),
         single=len(labelled) - reasons.total() - rows,
     )

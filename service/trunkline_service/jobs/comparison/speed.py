@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from trunkline_service.batching.engine import Caller
 from trunkline_service.batching.request import cost_of
-from trunkline_service.errors import Overloaded, UnreadableFile
+from trunkline_service.errors import ImageError, Overloaded, UnreadableFile
 from trunkline_service.images.inputs import EncodedImage
 from trunkline_service.jobs.sources import SourceItem
 from trunkline_service.models.card import ModelCard
@@ -16,6 +16,8 @@ from trunkline_service.workspace import Workspace
 
 _SAMPLE = 64
 _ROUNDS = 3
+# More than any limit of images: every model embedded these.
+_MOST_BYTES = 2**31
 # Of both bounds of the queue; bulk work is admitted to more than that, so a sample is one request.
 _QUEUE_SHARE = 0.5
 
@@ -39,8 +41,8 @@ def read_sample(
     for number in range(most):
         item = items[number * len(items) // most]
         try:
-            image = EncodedImage(item.path.read_bytes())
-        except OSError:
+            image = EncodedImage(item.read(_MOST_BYTES))
+        except ImageError:
             continue
         room -= max(cost_of(image, card.preprocess) for card in cards)
         if room < 0 and sample:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,68 +24,22 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.info import CollectionInfo
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import InvalidArgument, SpaceMismatch, TrunklineError
+from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceMismatch, TrunklineError
 from trunkline_service.heads.card import HeadCard
-from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import fit
 from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.stored import training_set
 from trunkline_service.images.inputs import ImageInput
-from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.searcher import Searcher
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession, parse_device
 from trunkline_service.settings import Settings
+from trunkline_service.workspace.answers import Added, Found, Predicted
+from trunkline_service.workspace.switch import Switched, switch
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Added:
-    """What ``Workspace.add`` did.
-
-    Attributes:
-        ids: Of every row, in the order of the request; error rows too.
-        embedded: Vectors, errors and timings.
-        version: The collection's version after the write.
-    """
-
-    ids: tuple[str, ...]
-    embedded: Embedded
-    version: int
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a head says.
-
-    Attributes:
-        probabilities: float32 [N, classes]; NaN where an image failed.
-        head: The head's card, classes in the order of the columns.
-        embedded: The vectors behind it, or None where the caller brought vectors.
-    """
-
-    probabilities: NDArray[np.float32]
-    head: HeadCard
-    embedded: Embedded | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What ``Workspace.search`` found.
-
-    Attributes:
-        outcome: Hits by query, and the version that was searched.
-        errors: Query images that could not be used, by position; they have no hits.
-        space_id: The collection's space.
-        timings: Of embedding the query images.
-    """
-
-    outcome: SearchOutcome
-    errors: Mapping[int, TrunklineError]
-    space_id: str
-    timings: Timings
 
 
 class Workspace:
@@ -190,19 +143,32 @@ class Workspace:
         version = target.upsert(stored, space_id=embedded.card.space_id, decode=embedded.decode)
         return Added(ids, embedded, version)
 
-    def open_for(self, name: str, model: str = "") -> Collection:
+    def open_for(self, name: str, model: str = "", *, multi_label: bool = False) -> Collection:
         """The collection, made in the space of ``model`` if it does not exist.
 
         An empty model means the one that made the collection, or for a new one the default.
 
+        Args:
+            name: Of the collection.
+            model: ``name`` or ``name@version``.
+            multi_label: Whether a new one holds lists of labels.
+
         Raises:
             SpaceMismatch: It exists, in another space.
         """
-        existing = name in self.collections.names()
-        if existing and not model:
+        if self.collections.exists(name) and not model:
             return self.collections.open(name)
-        card = self.models.get(model).card
-        spec = CollectionSpec(
+        spec = dataclasses.replace(self._spec_of(self.models.get(model).card), multi_label=multi_label)
+        return self.collections.open_or_create(name, spec)
+
+    def spec_for(self, name: str, model: str = "") -> CollectionSpec:
+        """The identity that `open_for` would find or make; nothing is made."""
+        if self.collections.exists(name):
+            return self.collections.open(name).spec
+        return self._spec_of(self.models.get(model).card)
+
+    def _spec_of(self, card: ModelCard) -> CollectionSpec:
+        return CollectionSpec(
             space_id=card.space_id,
             dim=card.dim,
             model=card.reference,
@@ -210,7 +176,6 @@ class Workspace:
             decode=self.settings.decode,
             pretrained=card.pretrained,
         )
-        return self.collections.open_or_create(name, spec)
 
     def list_collections(self) -> list[CollectionInfo]:
         """All collections, by name; one that can't be read is logged and left out."""
@@ -231,17 +196,21 @@ class Workspace:
             CollectionNotFound, NotEnoughData, InvalidArgument: What is missing, and what to do.
             StorageError: It could not be saved; earlier versions are as they were.
         """
-        source = self.collections.open(collection)
-        matrix = source.matrix(where="label IS NOT NULL")
-        data = TrainingSet(
-            embeddings=matrix.embeddings,
-            labels=matrix.labels.to_pylist(),
-            space_id=source.spec.space_id,
-            collection=collection,
-            collection_version=matrix.version,
-            model=source.spec.model,
-        )
-        return self.heads.save(fit(kind, data, folds=folds), name)
+        return self.heads.save(fit(kind, training_set(self.collections, collection), folds=folds), name)
+
+    def switch(self, old: str, new: str) -> Switched:
+        """Moves what depends on a collection to another that holds the same rows in another space.
+
+        The heads that were fitted on ``old`` are fitted on ``new`` and saved as their next versions, then
+        the aliases that stand for ``old`` are moved. The index follows by itself. Nothing changes unless
+        every head could be fitted; ``old`` stays as it is, and the same call the other way round goes back.
+
+        Raises:
+            CollectionNotFound: There is no such collection.
+            FailedPrecondition: ``new`` does not hold every row of ``old``.
+            NotEnoughData: A head can't be fitted; nothing was changed.
+        """
+        return switch(self.collections, self.heads, old, new)
 
     def list_heads(self) -> list[HeadCard]:
         """The newest version of every head, by name; one that can't be read is logged and left out."""
@@ -357,6 +326,11 @@ class Workspace:
         """
         spec = target.spec
         who = f"collection {target.name!r} holds"
+        if spec.decode == "unknown":
+            raise FailedPrecondition(
+                f"collection {target.name!r} holds vectors that were brought in: no model here makes vectors of its "
+                f"declared space {spec.space_id}; ask it with vectors or ids"
+            )
         self._check_space(model or spec.model, spec.space_id, who)
         caller = dataclasses.replace(caller or Caller(), decode=spec.decode)
         embedded = self.engine.embed(model or spec.model, images, caller)

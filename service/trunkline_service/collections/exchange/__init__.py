@@ -1,0 +1,1 @@
+"""Collections and other people's files: Parquet, and NumPy matrices with their ids."""

@@ -1,0 +1,63 @@
+"""Rows out of a collection: by id, and streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trunkline_service.collections.convert import table_to_rows
+from trunkline_service.collections.filters import any_of
+from trunkline_service.collections.handle import Handle, Snapshot
+from trunkline_service.collections.rows import Row
+from trunkline_service.errors import InvalidArgument
+
+_IDS_PER_FILTER = 4096
+
+
+def find(handle: Handle, ids: Sequence[str], version: int | None) -> dict[str, Row]:
+    """See `Collection.find`."""
+    dataset = handle.open(version).dataset
+    found: dict[str, Row] = {}
+    wanted = list(dict.fromkeys(ids))
+    with handle.errors("read"):
+        for start in range(0, len(wanted), _IDS_PER_FILTER):
+            part = wanted[start : start + _IDS_PER_FILTER]
+            found |= {row.id: row for row in table_to_rows(dataset.to_table(filter=any_of("id", part)))}
+    return found
+
+
+def existing_ids(snapshot: Snapshot, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that have a row, of either status; may raise Lance's own errors."""
+    found: set[str] = set()
+    for start in range(0, len(ids), _IDS_PER_FILTER):
+        condition = any_of("id", ids[start : start + _IDS_PER_FILTER])
+        found.update(snapshot.dataset.to_table(columns=["id"], filter=condition).column("id").to_pylist())
+    return found
+
+
+def scan(
+    handle: Handle,
+    snapshot: Snapshot,
+    columns: Sequence[str] | None,
+    condition: str | None,
+    batch_size: int,
+) -> Iterator[Any]:
+    """See `Collection.scan`; ``condition`` is bound."""
+    known = snapshot.dataset.schema.names
+    unknown = [name for name in columns or () if name not in known]
+    if unknown:
+        raise InvalidArgument(
+            f"collection {handle.name!r} has no column {unknown[0]!r}; the columns are {', '.join(known)}"
+        )
+    with handle.filter_errors(snapshot, condition):
+        scanner = snapshot.dataset.scanner(
+            columns=list(columns or known), filter=condition, batch_size=batch_size
+        )
+        # Planning finds what is wrong with a condition now, and not when the first batch is asked for.
+        scanner.explain_plan()
+
+    def batches() -> Iterator[Any]:
+        with handle.filter_errors(snapshot, condition):
+            yield from scanner.to_batches()
+
+    return batches()

@@ -1,0 +1,209 @@
+"""A job: read -> decode -> infer -> store, overlapped, and resumable at any instant.
+
+The upsert is the only commit: a run that was killed has stored whole commits, and the next run plans
+what is missing from what the collection holds (contract 7). There is no other record of progress.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from trunkline_service.collections.known import Known
+from trunkline_service.collections.rows import Row
+from trunkline_service.errors import InvalidArgument, JobStopped
+from trunkline_service.jobs.chunk import Done
+from trunkline_service.jobs.commits import Commits
+from trunkline_service.jobs.options import JobOptions, JobResult, Progress
+from trunkline_service.jobs.pipeline import READERS, done_chunks
+from trunkline_service.jobs.plan import Listed, Task, plan
+from trunkline_service.jobs.sources import Source
+from trunkline_service.jobs.stages import StageTimes
+from trunkline_service.jobs.target import Target
+from trunkline_service.jobs.vanished import vanished_ids
+
+# Fewer say nothing about a rate.
+_RATE_FROM = 200
+
+
+def run(
+    target: Target,
+    source: Source,
+    options: JobOptions | None = None,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    times: StageTimes | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> JobResult:
+    """Embeds the images of a source into a collection; run again, it goes on where it ended.
+
+    Args:
+        target: The collection, and what embeds for it.
+        source: The images.
+        options: How.
+        progress: Called after each chunk.
+        stop: Once set, what has begun is finished and stored, and the job ends.
+        times: Of the stages; given where the engine reports to it, too.
+        clock: Monotonic seconds.
+
+    Raises:
+        SpaceMismatch: The collection holds vectors of another space.
+        JobStopped: Too many images failed, or ids of two sources collide; what was committed stays.
+        StorageError: The disk is full, say; what was committed stays.
+    """
+    return _Job(
+        target, source, options or JobOptions(), progress, stop or threading.Event(), times, clock
+    ).run()
+
+
+class _Job:
+    """One run. The thread that calls `run` plans and gathers; others read, embed and commit."""
+
+    def __init__(
+        self,
+        target: Target,
+        source: Source,
+        options: JobOptions,
+        progress: Callable[[Progress], None] | None,
+        stop: threading.Event,
+        times: StageTimes | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._options = options
+        self._progress = progress
+        self._stop = stop
+        self._times = times or StageTimes(clock, {"read": READERS})
+        self._clock = clock
+        self._started = clock()
+        self._job = uuid.uuid4().hex[:12]
+        self._listed = Listed()
+        self._errors: Counter[str] = Counter()
+        self._done = self._embedded = self._touched = self._duplicates = self._committed = 0
+
+    def run(self) -> JobResult:
+        known = self._target.known()
+
+        def committed(rows: list[Row]) -> None:
+            self._committed += len(rows)
+            known.note_contents([row.content_hash for row in rows if row.status == "ok"])
+
+        options = self._options
+        commits = Commits(
+            self._target, self._times, options.commit_rows, options.commit_s, self._clock, committed
+        )
+        try:
+            for done in done_chunks(
+                self._target, self._tasks(known), known, self._times, self._job, self._options.replace
+            ):
+                commits.add(self._counted(done))
+                self._report()
+            commits.finish()
+        except JobStopped:
+            # What was gathered before is worth keeping.
+            commits.finish()
+            raise
+        finally:
+            commits.close()
+        return self._result(known)
+
+    def _tasks(self, known: Known) -> Iterator[Task]:
+        options = self._options
+        tasks = plan(
+            self._source.items(),
+            known,
+            self._listed,
+            shard=options.shard,
+            retry_failed=options.retry_failed,
+            verify=options.verify,
+        )
+        for task in tasks:
+            if self._stop.is_set():
+                return
+            yield task
+
+    def _counted(self, done: Done) -> list[Row]:
+        """The rows of a chunk that are to be stored.
+
+        Raises:
+            JobStopped: Too many images failed by now. The rows of this chunk that say so are
+                not stored: a disk that is not there must not become ten million of them.
+        """
+        errors = [row for row in done.rows if row.error is not None]
+        self._errors.update(row.error.partition(":")[0] for row in errors if row.error is not None)
+        self._errors.update(done.unread)
+        self._done += len(done.rows) + len(done.unread)
+        self._touched += done.touched
+        self._duplicates += done.duplicates
+        self._embedded += len(done.rows) - len(errors) - done.touched
+        failed = self._errors.total()
+        if self._done >= _RATE_FROM and failed > self._options.max_error_rate * self._done:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self._errors.most_common(3))
+            raise JobStopped(
+                f"the job stopped: {failed} of {self._done} images failed ({reasons}), and --max-error-rate is "
+                f"{self._options.max_error_rate:g}. Is the source there, and are these images? What was stored stays"
+            )
+        return done.rows
+
+    def _report(self) -> None:
+        if self._progress is None:
+            return
+        seconds = self._clock() - self._started
+        self._progress(
+            Progress(
+                done=self._done,
+                total=self._listed.tasks if self._listed.complete else None,
+                listed=self._listed.items,
+                errors=self._errors.total(),
+                committed=self._committed,
+                seconds=seconds,
+                shares=self._times.shares(seconds),
+            )
+        )
+
+    def _result(self, known: Known) -> JobResult:
+        problems = self._source.problems() if self._listed.complete else ()
+        vanished, pruned = self._vanished(known, problems)
+        seconds = self._clock() - self._started
+        return JobResult(
+            job=self._job,
+            collection=self._target.name,
+            model=self._target.model,
+            space_id=self._target.spec.space_id,
+            embedded=self._embedded,
+            duplicates=self._duplicates,
+            touched=self._touched,
+            unchanged=self._listed.unchanged,
+            failed_before=self._listed.failed_before,
+            errors=dict(self._errors.most_common()),
+            vanished=vanished,
+            pruned=pruned,
+            problems=problems,
+            stopped=not self._listed.complete,
+            seconds=seconds,
+            shares=self._times.shares(seconds),
+            version=self._target.version(),
+        )
+
+    def _vanished(self, known: Known, problems: tuple[str, ...]) -> tuple[int | None, int]:
+        """How many rows have lost their source, and how many of them were deleted."""
+        if not self._listed.complete:
+            return None, 0
+        if problems and self._options.prune:
+            raise InvalidArgument(
+                f"--prune deletes nothing where the source could not be listed in full: {problems[0]}; "
+                "what was embedded is stored"
+            )
+        if problems:
+            return None, 0
+        count = pruned = 0
+        for ids in vanished_ids(self._target, self._source, known, self._options.shard):
+            count += len(ids)
+            if self._options.prune:
+                pruned += self._target.delete(ids)
+        return count, pruned

@@ -1,0 +1,208 @@
+"""Columns of the users' own, lists of labels, half floats, and spaces that are declared by hand."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.metadata import Scalar
+from trunkline_service.collections.rows import Label, Row
+from trunkline_service.collections.schema import COLUMNS
+from trunkline_service.collections.spec import CollectionSpec, declared_space
+from trunkline_service.collections.store import CollectionStore
+from trunkline_service.errors import DecodeModeMismatch, InvalidArgument, SpaceMismatch
+
+NOON = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def row(name: str, label: Label = None, **metadata: Scalar) -> Row:
+    return Row(name, np.ones(4, np.float32), label=label, metadata=metadata)
+
+
+def write(collection: Collection, *rows: Row) -> int:
+    return collection.upsert(rows, space_id="sp1-a", decode="exact")
+
+
+def test_columns_appear_on_first_use_with_their_type_and_come_back(collection: Collection) -> None:
+    write(collection, row("old"))
+    full: dict[str, Scalar] = {"text": "é", "whole": 2**62, "number": 0.5, "truth": False, "moment": NOON}
+    write(collection, row("a", **full), row("b", text="x", whole=None))
+    a, b, old = collection.get(["a", "b", "old"])
+    assert (a.metadata, b.metadata, old.metadata) == (full, {"text": "x"}, {})
+    assert {name: kind for name, kind in collection.columns().items() if name not in COLUMNS} == {
+        "text": "string", "whole": "int64", "number": "double", "truth": "bool", "moment": "timestamp[us, tz=UTC]",
+    }  # fmt: skip
+    assert collection.matrix("whole > 5 AND truth = false").ids.to_pylist() == ["a"]
+
+
+def test_an_upsert_replaces_the_whole_row(collection: Collection) -> None:
+    write(collection, row("a", one=1, two=2))
+    write(collection, row("a", two=3))
+    assert collection.get(["a"])[0].metadata == {"two": 3}
+
+
+def test_a_column_of_nulls_alone_is_not_made(collection: Collection) -> None:
+    write(collection, row("a", colour=None))
+    assert "colour" not in collection.columns()
+
+
+def test_whole_numbers_go_into_a_column_of_floats_and_not_the_reverse(collection: Collection) -> None:
+    write(collection, row("a", score=1), row("b", score=0.5))
+    write(collection, row("c", score=3))
+    found = {name: values.metadata["score"] for name, values in collection.find(["a", "b", "c"]).items()}
+    assert found == {"a": 1.0, "b": 0.5, "c": 3.0}
+    assert {type(value) for value in found.values()} == {float}
+    write(collection, row("d", count=1))
+    with pytest.raises(InvalidArgument, match=r"row 'e', column 'count'.*double.*int64"):
+        write(collection, row("e", count=0.5))
+
+
+@pytest.mark.parametrize("other", [1, 1.5, True, NOON])
+def test_a_value_of_another_type_is_refused_naming_row_and_column(collection: Collection, other: Any) -> None:
+    version = write(collection, row("a", colour="red"))
+    with pytest.raises(InvalidArgument, match="row 'bad', column 'colour'"):
+        write(collection, row("good", colour="blue"), row("bad", colour=other))
+    assert collection.version == version
+
+
+def test_types_that_disagree_within_one_call_are_refused(collection: Collection) -> None:
+    with pytest.raises(InvalidArgument, match="row 'b', column 'colour'"):
+        write(collection, row("a", colour="red"), row("b", colour=1))
+    with pytest.raises(InvalidArgument, match="row 'b', column 'flag'"):
+        write(collection, row("a", flag=1), row("b", flag=True))
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "_rowid", "", "a b", "a-b", "1a", "é", "a" * 65, 'a"b'])
+def test_names_that_no_column_can_have_are_refused(collection: Collection, name: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"column"):
+        write(collection, Row("a", np.ones(4, np.float32), metadata={name: "x"}))
+    assert tuple(collection.columns()) == COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(2**63, "64 bits"), (float("nan"), "finite"), (float("-inf"), "finite"), (datetime(2026, 1, 1), "time zone"),
+     (b"bytes", "bytes can't be stored"), ([1], "list can't"), ("\udce9", "Unicode")],
+)  # fmt: skip
+def test_values_that_no_column_can_hold_are_refused(value: Any, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=rf"row 'a', column 'x'.*{words}"):
+        row("a", x=value)
+
+
+def test_writers_that_add_the_same_column_at_once_both_succeed(collection: Collection) -> None:
+    start = threading.Barrier(4)
+
+    def add(writer: int) -> None:
+        start.wait()
+        for turn in range(3):
+            write(collection, row(f"{writer}-{turn}", **{f"c{turn}": writer, "shared": str(writer)}))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    expected = {f"{w}-{t}": {f"c{t}": w, "shared": str(w)} for w in range(4) for t in range(3)}
+    assert {name: found.metadata for name, found in collection.find(list(expected)).items()} == expected
+
+
+# Lists of labels ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def multi(store: CollectionStore, spec: CollectionSpec) -> Collection:
+    return store.create("multi", replace(spec, multi_label=True))
+
+
+def test_lists_of_labels_come_back_and_are_counted_one_by_one(multi: Collection) -> None:
+    write(multi, row("a", ("rose", "red")), row("b", ()), row("c"), row("d", ("rose",)))
+    assert [found.label for found in multi.get(["a", "b", "c", "d"])] == [
+        ("rose", "red"),
+        (),
+        None,
+        ("rose",),
+    ]
+    info = multi.info()
+    assert (info.labelled, list(info.labels.items())) == (3, [("rose", 2), ("red", 1)])
+    assert multi.matrix().labels.to_pylist() == [["rose", "red"], [], None, ["rose"]]
+    assert multi.matrix("array_has(label, ?)", parameters=["rose"]).ids.to_pylist() == ["a", "d"]
+
+
+def test_a_single_label_and_a_list_do_not_pass_for_each_other(
+    multi: Collection, collection: Collection
+) -> None:
+    with pytest.raises(InvalidArgument, match=r"row 'a'.*lists of labels"):
+        write(multi, row("a", "rose"))
+    with pytest.raises(InvalidArgument, match=r"row 'a'.*one label a row"):
+        write(collection, row("a", ("rose",)))
+
+
+# Half floats -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(store: CollectionStore, spec: CollectionSpec) -> Collection:
+    return store.create("half", replace(spec, dtype="float16"))
+
+
+def test_half_floats_are_read_as_float32_rounded_once(half: Collection) -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    rows = [Row(str(number), vector) for number, vector in enumerate(vectors)]
+    write(half, *rows, Row("bad", None, status="error", error="why"))
+    matrix = half.matrix()
+    assert matrix.embeddings.dtype == np.float32
+    rounded = vectors.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(matrix.embeddings, rounded)
+    found = half.get(["2"])[0].embedding
+    assert found is not None
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, rounded[2])
+    assert half.columns()["embedding"].startswith("fixed_size_list<item: halffloat>[4]")
+
+
+def test_what_half_floats_can_not_hold_is_refused_naming_the_row(half: Collection) -> None:
+    largest = np.array([65504, -65504, 1e-9, 0], np.float32)
+    write(half, Row("fits", largest))
+    for value in (65520.0, -1e30):
+        with pytest.raises(InvalidArgument, match=r"row 'far'.*float16's 65504"):
+            write(half, Row("near", largest), Row("far", np.array([0, value, 0, 0], np.float32)))
+    assert half.matrix().ids.to_pylist() == ["fits"]
+
+
+# Declared spaces ---------------------------------------------------------------------------------------
+
+
+def test_a_declared_space_needs_no_model_and_takes_vectors_of_no_known_decode_mode(
+    store: CollectionStore,
+) -> None:
+    spec = CollectionSpec(declared_space("clip"), 4, "", "", "unknown", declared=True)
+    brought = store.create("brought", spec)
+    assert store.open("brought").spec == spec
+    brought.upsert([replace(row("a"), decode="unknown")], space_id="declared:clip", decode="unknown")
+    with pytest.raises(DecodeModeMismatch, match=r"'unknown'.*'exact'"):
+        brought.upsert([row("b")], space_id="declared:clip", decode=None)
+    with pytest.raises(SpaceMismatch, match=r"declared:clip.*declared by hand.*sp1-a"):
+        write(brought, row("b"))
+
+
+def test_a_name_never_equals_a_computed_space_unless_it_is_one() -> None:
+    assert declared_space("clip") == declared_space("declared:clip") == "declared:clip"
+    assert declared_space("sp1-0123") == "sp1-0123"
+    with pytest.raises(InvalidArgument, match="needs a name"):
+        declared_space(" ")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"decode": "unknown"}, "declared space"), ({"dtype": "int8"}, "float16"), ({"model": ""}, "model"),
+     ({"declared": True, "space_id": ""}, "space_id")],
+)  # fmt: skip
+def test_specs_that_contradict_themselves_are_refused(
+    spec: CollectionSpec, values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        replace(spec, **values)
