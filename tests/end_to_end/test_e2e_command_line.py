@@ -142,7 +142,7 @@ def test_the_same_commands_over_a_server(fitted, run, home, start_server):
 
 def test_errors_are_sentences(run, home):
     for arguments, words in (
-        (("embed", "absent", "--into", "c"), "not a folder"),
+        (("embed", "absent", "--into", "c"), "does not exist"),
         (("predict", "photos/plain/2.jpg", "--head", "../etc"), "can't name a head"),
         (("search", "photos/plain/2.jpg", "--collection", "phots"), "photos"),
         (("heads", "fit", "absent", "--name", "h"), "absent"),

@@ -35,10 +35,16 @@ def test_a_killed_job_over_flowers(tmp_path, assets):
 
 def killed(home, photos, more, kills):
     job = ["embed", str(photos), *more, *OFTEN, "--into"]
-    longest = support.seconds_of([*job, "straight"], home)
+    whole = support.seconds_of([*job, "straight"], home)
+    start = support.seconds_of([*job, "straight"], home)
+    # Instants from before the first line of Python to a bit of progress: the job outlives all its kills.
+    longest = start + 1.5 * max(0.0, whole - start) / kills
     chance = random.Random(7)
     ends = [support.run_and_kill([*job, "killed"], home, chance, longest) for _ in range(kills)]
-    assert not all(ends), "no job was killed before its end"
+    print(
+        f"{ends.count(False)} of {kills} runs were killed; {whole:.1f} s in one go, {start:.1f} s of that to start"
+    )
+    assert ends.count(False) > kills // 2, "too few jobs were killed before their end"
     support.seconds_of([*job, "killed"], home)
     wanted = support.rows_of(home / "data", "straight")
     support.assert_same_rows(support.rows_of(home / "data", "killed"), wanted)

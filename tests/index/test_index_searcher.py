@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import InvalidArgument
+from trunkline_service.index import searcher as searcher_module
+from trunkline_service.index.flat import FlatIndex
 from trunkline_service.index.searcher import Searcher
 
 SPEC = CollectionSpec(space_id="sp1-a", dim=2, model="tiny@1", artifact_id="ar1-a", decode="exact")
@@ -143,6 +148,74 @@ def test_the_collections_searched_longest_ago_leave_memory_first(
     assert reads() == 3
     ids(searcher, two, 0)
     assert reads() == 4
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[FlatIndex]]:
+    """The indexes that were built, as long as something holds them."""
+    made: list[weakref.ref[FlatIndex]] = []
+
+    def build(*arguments: Any) -> FlatIndex:
+        index = FlatIndex(*arguments)
+        made.append(weakref.ref(index))
+        return index
+
+    monkeypatch.setattr(searcher_module, "FlatIndex", build)
+    return made
+
+
+def test_what_is_forgotten_is_let_go_at_once_and_read_anew(
+    store: CollectionStore, collection: Collection, built: list[weakref.ref[FlatIndex]]
+) -> None:
+    other = store.create("other", SPEC)
+    searcher = Searcher(1)
+    for each in (collection, other):
+        write(each, a=0, b=90)
+        ids(searcher, each, 0)
+    searcher.forget(collection)
+    gc.collect()
+    assert [index() is None for index in built] == [True, False]
+    assert ids(searcher, collection, 0) == ids(searcher, other, 0) == [["a", "b"]]
+    assert len(built) == 3
+    for _ in range(2):
+        searcher.forget(collection)
+
+
+def test_a_build_under_way_is_forgotten_too(
+    collection: Collection, built: list[weakref.ref[FlatIndex]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(collection, secret=0, other=90)
+    searcher = Searcher(1)
+    read, go_on = threading.Event(), threading.Event()
+    matrix = Collection.matrix
+
+    def slow(self: Collection, *arguments: Any, **options: Any) -> Any:
+        found = matrix(self, *arguments, **options)
+        read.set()
+        assert go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(Collection, "matrix", slow)
+    searching = threading.Thread(target=lambda: ids(searcher, collection, 0))
+    searching.start()
+    assert read.wait(30)
+    collection.purge(["secret"])
+    forgetting = threading.Thread(target=lambda: searcher.forget(collection))
+    forgetting.start()
+    go_on.set()
+    searching.join(30)
+    forgetting.join(30)
+    gc.collect()
+    assert [index() for index in built] == [None]
+    assert ids(searcher, collection, 0) == [["other"]]
+
+
+def test_a_multi_label_collection_gives_tuples(store: CollectionStore) -> None:
+    collection = store.create("many", dataclasses.replace(SPEC, multi_label=True))
+    rows = [Row("a", at(0)[0], ("x", "y")), Row("b", at(30)[0], ()), Row("c", at(60)[0], None)]
+    collection.upsert(rows, space_id="sp1-a", decode="exact")
+    (hits,) = Searcher(1).search(collection, at(0), 3).hits
+    assert [hit.label for hit in hits] == [("x", "y"), (), None]
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:

@@ -11,22 +11,27 @@ from google.protobuf import timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline_protos.v1 import collections_pb2, common_pb2
+from trunkline._wire.rows import label_of
+from trunkline_protos.v1 import collections_pb2, common_pb2, search_pb2
+from trunkline_service.batching.request import Timings
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import InvalidArgument, RowNotFound
+from trunkline_service.index.outcome import Hit, SearchOutcome
 from trunkline_service.server import scanning
-from trunkline_service.server.converters import matrix_from, matrix_to, row_from
+from trunkline_service.server.converters import found_to, matrix_from, matrix_to
 from trunkline_service.server.row_converters import (
     _wire_bytes,
     batch_to,
     new_value_from,
     pieces,
+    row_from,
     rows_from,
     value_from,
     value_to,
 )
+from trunkline_service.workspace import Found
 
 FLOAT32 = common_pb2.FLOAT_TYPE_FLOAT32
 scalars = st.one_of(
@@ -53,7 +58,7 @@ def test_a_time_that_no_calendar_has_is_the_callers_fault():
 
 
 def test_an_empty_list_of_labels_is_not_null():
-    assert new_value_from(collections_pb2.NewValue(labels=collections_pb2.Labels())) == ()
+    assert new_value_from(collections_pb2.NewValue(labels=common_pb2.Labels())) == ()
     assert new_value_from(collections_pb2.NewValue()) is None
 
 
@@ -81,7 +86,7 @@ def test_rows_of_both_statuses():
         (upsert(collections_pb2.Row(id="a")), "'a'"),
         (upsert(collections_pb2.Row(id="a", status="odd"), vectors=[[1.0]]), "status is 'odd'"),
         (
-            upsert(collections_pb2.Row(id="a", label="x", labels=collections_pb2.Labels()), vectors=[[1.0]]),
+            upsert(collections_pb2.Row(id="a", label="x", labels=common_pb2.Labels()), vectors=[[1.0]]),
             "both a label and labels",
         ),
     ],
@@ -91,10 +96,29 @@ def test_rows_that_can_not_be_are_refused(request_, words):
         rows_from(request_)
 
 
-def test_add_refuses_what_it_does_not_store():
-    item = collections_pb2.AddItem(id="a", split="train", metadata={"n": collections_pb2.Value(integer=1)})
-    with pytest.raises(InvalidArgument, match="'a' brings split, metadata"):
-        row_from(item)
+def test_an_item_of_an_add_says_what_it_says_and_no_more():
+    image = common_pb2.Image(encoded=b"image")
+    metadata = {"n": collections_pb2.Value(integer=1), "a": collections_pb2.Value()}
+    row = row_from(collections_pb2.AddItem(id="a", image=image, label="", split="", metadata=metadata))
+    assert (row.id, row.label, row.split, dict(row.metadata)) == ("a", "", "", {"n": 1, "a": None})
+    assert list(row.metadata) == ["a", "n"]
+    row = row_from(collections_pb2.AddItem(image=image, source="here"))
+    assert (row.id, row.label, row.split, row.metadata, row.source) == ("", None, None, {}, "here")
+    assert row_from(collections_pb2.AddItem(labels=common_pb2.Labels())).label == ()
+    assert row_from(collections_pb2.AddItem(labels=common_pb2.Labels(labels=["x", "y"]))).label == ("x", "y")
+    with pytest.raises(InvalidArgument, match="'a' has both a label and labels"):
+        row_from(collections_pb2.AddItem(id="a", label="x", labels=common_pb2.Labels()))
+
+
+@pytest.mark.parametrize("label", [None, "", "x", (), ("x",), ("x", "y")])
+def test_a_hit_says_its_label_as_the_collection_holds_it(label):
+    outcome = SearchOutcome("s", 7, "cosine", [[Hit("a", 0.5, label, "a.jpg")]])
+    reply = found_to(Found(outcome, {}, "s", Timings()))
+    (hit,) = search_pb2.SearchResponse.FromString(reply.SerializeToString()).results[0].hits
+    assert hit.HasField("label") == isinstance(label, str)
+    assert hit.HasField("labels") == isinstance(label, tuple)
+    assert label_of(hit) == label
+    assert (hit.id, hit.score, hit.source) == ("a", 0.5, "a.jpg")
 
 
 @given(

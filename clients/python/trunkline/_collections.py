@@ -246,16 +246,26 @@ class CollectionMethods:
         *,
         where: str | None = None,
         parameters: Sequence[Scalar] = (),
+        exclusive: bool = False,
         timeout: float | None = None,
     ) -> Purged:
         """Deletes rows, and every older version, so that no file of the collection holds them any more.
 
         It rewrites the collection's files, which takes long where it is large: see ``timeout``.
 
+        Args:
+            collection: Its name.
+            ids: Of the rows.
+            where: Instead, a condition.
+            parameters: Of the condition.
+            exclusive: Promises that no one else is writing: then files of writers that were killed,
+                which may hold the rows, are removed as well. Where someone is, their rows are lost.
+            timeout: Seconds for the request, instead of the client's.
+
         Raises:
             FailedPrecondition: A tag or an alias pins an older version; names it.
         """
-        return self._calls.ask(wire.purge(collection, ids, where, parameters), timeout)
+        return self._calls.ask(wire.purge(collection, ids, where, parameters, exclusive), timeout)
 
     def compact(
         self, collection: str, *, keep_seconds: float | None = None, timeout: float | None = None

@@ -148,10 +148,11 @@ class AsyncCollectionMethods:
         *,
         where: str | None = None,
         parameters: Sequence[Scalar] = (),
+        exclusive: bool = False,
         timeout: float | None = None,
     ) -> Purged:
         """As `Client.purge`."""
-        return await self._calls.ask(wire.purge(collection, ids, where, parameters), timeout)
+        return await self._calls.ask(wire.purge(collection, ids, where, parameters, exclusive), timeout)
 
     async def compact(
         self, collection: str, *, keep_seconds: float | None = None, timeout: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -23,6 +23,7 @@ from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.rows import Label, Scalar
 from trunkline.values import HeadInfo, ModelInfo, ServerInfo
 
 ImageInputs: TypeAlias = Iterable[ImageInput] | AsyncIterable[ImageInput]
@@ -124,15 +125,17 @@ class AsyncClient(AsyncCollectionMethods):
         collection: str,
         images: ImageInput | ImageInputs,
         ids: str | Iterable[str] | None = None,
-        labels: str | Iterable[str | None] | None = None,
+        labels: str | Iterable[Label] | None = None,
         *,
         sources: str | Iterable[str] | None = None,
+        splits: str | Iterable[str | None] | None = None,
+        metadata: Mapping[str, Scalar] | Iterable[Mapping[str, Scalar] | None] | None = None,
         model: str = "",
         lane: Lane = "interactive",
         timeout: float | None = None,
     ) -> AddResult:
         """As `Client.add`."""
-        said = columns(images, ids, labels, sources)
+        said = columns(images, ids, labels, sources, splits, metadata)
         return await self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
 
     async def predict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,7 @@ from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
 from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.rows import Label, Scalar
 from trunkline.values import HeadInfo, ModelInfo, ServerInfo
 
 
@@ -168,35 +169,42 @@ class Client(CollectionMethods):
         collection: str,
         images: ImageInput | Iterable[ImageInput],
         ids: str | Iterable[str] | None = None,
-        labels: str | Iterable[str | None] | None = None,
+        labels: str | Iterable[Label] | None = None,
         *,
         sources: str | Iterable[str] | None = None,
+        splits: str | Iterable[str | None] | None = None,
+        metadata: Mapping[str, Scalar] | Iterable[Mapping[str, Scalar] | None] | None = None,
         model: str = "",
         lane: Lane = "interactive",
         timeout: float | None = None,
     ) -> AddResult:
         """Embeds images and stores the rows by id; they are searchable when this returns.
 
-        Adding an id again replaces its row, so a call that failed half-way may be repeated. An image
-        that the server can't use is stored as an error row; one that can't be read here is not sent.
+        Adding an id again replaces its row, so a call that failed half-way may be repeated; label, split
+        and metadata that the call does not say stay as the row has them. An image that the server can't
+        use is stored as an error row; one that can't be read here is not sent.
 
         Args:
-            collection: Made by the first add, in the model's space.
+            collection: Made by the first add, in the model's space; multi-label where its labels are tuples.
             images: One image or an iterable of them; see the class.
             ids: One for each image; None (or an empty text) for a hash of its content.
-            labels: One for each image, or None for those without.
+            labels: One for each image; a tuple of texts where the collection is multi-label; None where
+                nothing is said.
             sources: Where each came from; None for the path, where an image has one.
+            splits: ``train``, ``test`` and the like for each, or None where nothing is said.
+            metadata: Your own columns of each; new ones are added to the collection, and a value of None
+                is null. None where nothing is said.
             model: ``name`` or ``name@version``; empty for the server's default.
             lane: ``"interactive"`` or ``"bulk"``.
             timeout: Seconds for one request, instead of the client's.
 
         Raises:
-            InvalidRequest: Not one id, label or source an image, or an id twice. With iterators the
-                rows before may be stored already.
+            InvalidRequest: Not one id, label or the like an image, one that can't be stored, or an id
+                twice. With iterators the rows before may be stored already.
             SpaceMismatch: The collection is of another space than the model.
             TrunklineError: A request failed as a whole; those before it are stored.
         """
-        said = columns(images, ids, labels, sources)
+        said = columns(images, ids, labels, sources, splits, metadata)
         return self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
 
     def predict(

@@ -25,7 +25,7 @@ class CollectionInfo:
         dtype: The floats on disk, ``"float32"`` or ``"float16"``.
         declared: Whether the space was named by hand, so that nothing proves it.
         size_bytes: Bytes in the store, of all versions together.
-        columns: Types by name, in Arrow's words, of the latest version; empty in a list of collections.
+        columns: Types by name, in Arrow's words, of this version; empty in a list of collections.
         created_at: UTC; None where the server does not say.
         pretrained: False for random weights, whose vectors mean nothing.
         artifact_id: The exported file that made it; empty where the space is declared.
@@ -107,7 +107,7 @@ class Purged:
         versions_removed: Older versions, which can no longer be read.
         bytes_freed: In the store.
         unowned_files: Files of writers that are at work, or were killed lately, which may hold purged
-            rows; where no one writes, purge again in seven days.
+            rows; where no one else writes, purge again with ``exclusive=True``.
     """
 
     rows: int

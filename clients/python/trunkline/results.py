@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from trunkline import _display
 from trunkline.exceptions import ItemErrors
+from trunkline.rows import Label
 from trunkline.values import HeadRef, ItemFailure, ModelRef, Timings
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ class SearchResult(ItemResults):
     Attributes:
         ids: The rows found.
         scores: By ``metric``; higher is nearer.
-        labels: Of the rows found; None for a row without one.
+        labels: Of the rows found: text; a tuple of texts where the collection is multi-label; None for
+            a row without one.
         sources: Where the images of the rows found came from; empty where that is not known.
         version: The collection's version that was searched; 0 if nothing was sent.
         space_id: The space that was searched.
@@ -208,7 +210,7 @@ class SearchResult(ItemResults):
 
     ids: list[list[str]]
     scores: list[list[float]]
-    labels: list[list[str | None]]
+    labels: list[list[Label]]
     sources: list[list[str]]
     version: int = 0
     space_id: str = ""

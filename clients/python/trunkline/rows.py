@@ -41,7 +41,7 @@ class Row:
         error: Why there is no embedding.
         job: The run that wrote it.
         metadata: Your own columns, by name.
-        embedded_at: When it was written first, with a time zone; None for the moment of the call.
+        embedded_at: When it was embedded last, with a time zone; None for the moment of the call.
     """
 
     id: str
@@ -85,7 +85,7 @@ class Rows:
         statuses: ``ok`` or ``error``.
         errors: Why there is no embedding; None for rows of status ``ok``.
         jobs: The run that wrote each, or None.
-        embedded_at: When each was written, UTC.
+        embedded_at: When each was embedded last, UTC.
         metadata: Your own columns by name, those that are not null.
         complete: Whether no column was left out.
     """

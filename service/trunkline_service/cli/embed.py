@@ -57,7 +57,13 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--retry-failed", is_flag=True, help="Try images again that failed before."),
         click.option("--workers", type=int, metavar="N", help="Processes of Ray.  [default: one a device]"),
         click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster.  [default: this machine]"),
-        click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="This process, or Ray Data.",
+        ),
         click.option("--shard", default="1/1", metavar="I/N", help="One part of the source, of N."),
     ):
         command = option(command)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from trunkline.rows import Label
 from trunkline_service.cli import output
 from trunkline_service.cli.options import Place, place_options
 
@@ -25,7 +28,7 @@ def search(images: tuple[str, ...], collection: str, k: int, where: str | None, 
         result = client.search(collection, images, k=k, where=where)
         output.say_about(client, client.collection(collection).model)
     failed = {failure.index: failure for failure in result.errors}
-    hits = [
+    hits: list[list[dict[str, Any]]] = [
         [
             {"id": row_id, "score": float(score), "label": label}
             for row_id, score, label in zip(
@@ -47,7 +50,11 @@ def search(images: tuple[str, ...], collection: str, k: int, where: str | None, 
         for row, source in enumerate(images):
             output.say(f"{source}" + (f": failed: {failed[row].message}" if row in failed else ""))
             if row not in failed:
-                lines = [(f"{hit['score']:.4f}", hit["label"], hit["id"]) for hit in hits[row]]
+                lines = [(f"{hit['score']:.4f}", _words(hit["label"]), hit["id"]) for hit in hits[row]]
                 output.table(("score", "label", "id"), lines, numbers=("score",))
     if failed:
         raise SystemExit(1)
+
+
+def _words(label: Label) -> str | None:
+    return ", ".join(label) if isinstance(label, tuple) else label

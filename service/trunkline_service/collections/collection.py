@@ -90,9 +90,16 @@ class Collection(Lifecycle):
         """
         self._handle.open(version)
 
-    def columns(self) -> dict[str, str]:
-        """Every column with its type, in Arrow's words."""
-        return {field.name: str(field.type) for field in self._handle.open().dataset.schema}
+    def columns(self, version: int | None = None) -> dict[str, str]:
+        """Every column with its type, in Arrow's words.
+
+        Args:
+            version: Instead of the latest.
+
+        Raises:
+            InvalidArgument: There is no such version (any more).
+        """
+        return {field.name: str(field.type) for field in self._handle.open(version).dataset.schema}
 
     def check_space(self, space_id: str) -> None:
         """Refuses vectors of another space.

@@ -1,4 +1,7 @@
-"""Upkeep of a collection: small files merged, old versions removed, and what it takes on disk."""
+"""Upkeep of a collection: small files merged, old versions removed, and what it takes on disk.
+
+No index on the ids is ever made, so there is none to keep up to date: `merging` says what it would do.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,6 @@ def compact(handle: Handle, keep: timedelta, pins: Collection[int]) -> Compacted
         raise InvalidArgument(f"keep is {keep}; it can be zero or more")
     before = len(handle.open().dataset.get_fragments())
     retried(handle, "compacted", lambda snapshot: snapshot.dataset.optimize.compact_files())
-    retried(handle, "compacted", _optimise_index)
     removable = _superseded_before(handle, keep) - set(pins)
     removed = remove_versions(handle, removable)
     snapshot = handle.open()
@@ -167,8 +169,3 @@ def _superseded_before(handle: Handle, keep: timedelta) -> set[int]:
         found = sorted(handle.open().dataset.versions(), key=lambda item: int(item["version"]))
     ends = [*(item["timestamp"].astimezone(UTC) for item in found[1:]), now]
     return {item["version"] for item, end in zip(found, ends, strict=True) if end <= now - keep}
-
-
-def _optimise_index(snapshot: Snapshot) -> None:
-    if snapshot.dataset.has_index:
-        snapshot.dataset.optimize.optimize_indices()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trunkline_service.collections.rows import Label
+
 
 class Hit(NamedTuple):
     """One neighbour.
@@ -12,13 +14,13 @@ class Hit(NamedTuple):
     Attributes:
         id: Its row.
         score: Its cosine to the query, -1..1.
-        label: The row's label, if it has one.
+        label: The row's label or labels, if it has any.
         source: Where its bytes came from.
     """
 
     id: str
     score: float
-    label: str | None
+    label: Label
     source: str
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection, Revision
+from trunkline_service.collections.convert import as_label
 from trunkline_service.collections.matrix import EmbeddingMatrix
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.index.flat import FlatIndex
@@ -82,6 +83,15 @@ class Searcher:
         ]
         return SearchOutcome(spec.space_id, entry.texts.version, spec.metric, kept)
 
+    def forget(self, collection: Collection) -> None:
+        """Lets go of the collection's index and texts; its next search reads it anew.
+
+        Waits for a build that is under way, which may have read what is to be forgotten. A search that
+        is under way keeps them until it ends.
+        """
+        with self._builder(collection), self._lock:
+            self._entries.pop(collection.key, None)
+
     def _entry(self, collection: Collection) -> _Entry:
         wanted = collection.revision
         entry = self._cached(collection, wanted)
@@ -147,5 +157,5 @@ def _hits(
     ids, labels, sources = (
         column.take(flat).to_pylist() for column in (texts.ids, texts.labels, texts.sources)
     )
-    hits = iter(map(Hit, ids, scores[found].tolist(), labels, sources))
+    hits = iter(map(Hit, ids, scores[found].tolist(), map(as_label, labels), sources))
     return [[next(hits) for _ in range(count)] for count in found.sum(axis=1).tolist()]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, MutableSequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_protos.v1 import collections_pb2, common_pb2, heads_pb2, models_pb2, search_pb2
+from trunkline_protos.v1 import common_pb2, heads_pb2, models_pb2, search_pb2
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
-from trunkline_service.collections.arrivals import NewRow
 from trunkline_service.errors import InvalidArgument, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
+from trunkline_service.index.outcome import Hit
 from trunkline_service.models.card import ModelCard
 from trunkline_service.server.status import number_of, status_of
 from trunkline_service.workspace import Found
@@ -58,24 +58,6 @@ def check_count(count: int, most: int, what: str = "images") -> None:
 def lane_from(lane: common_pb2.Lane) -> Lane:
     """The lane; interactive unless bulk is asked for."""
     return "bulk" if lane == common_pb2.LANE_BULK else "interactive"
-
-
-def row_from(item: collections_pb2.AddItem) -> NewRow:
-    """A row to be stored.
-
-    Raises:
-        InvalidArgument: It brings what Add does not store.
-    """
-    brought = [name for name in ("split", "labels") if item.HasField(name)] + ["metadata"] * bool(
-        item.metadata
-    )
-    if brought:
-        raise InvalidArgument(
-            f"item {item.id!r} brings {', '.join(brought)}, which Add does not store yet; embed the images and "
-            "send the rows with Upsert"
-        )
-    label = item.label if item.HasField("label") else None
-    return NewRow(image_from(item.image), item.id, label, item.source)
 
 
 def matrix_from(message: common_pb2.Embeddings) -> NDArray[np.float32]:
@@ -170,15 +152,7 @@ def head_ref_to(card: HeadCard) -> heads_pb2.HeadRef:
 
 def found_to(found: Found) -> search_pb2.SearchResponse:
     """Hits by query, nearest first."""
-    results = [
-        search_pb2.Hits(
-            hits=[
-                search_pb2.Hit(id=hit.id, score=hit.score, label=hit.label, source=hit.source or "")
-                for hit in hits
-            ]
-        )
-        for hits in found.outcome.hits
-    ]
+    results = [search_pb2.Hits(hits=[_hit(hit) for hit in hits]) for hits in found.outcome.hits]
     return search_pb2.SearchResponse(
         results=results,
         errors=errors_to(found.errors),
@@ -187,6 +161,15 @@ def found_to(found: Found) -> search_pb2.SearchResponse:
         metric=found.outcome.metric,
         timings=timings_to(found.timings),
     )
+
+
+def _hit(hit: Hit) -> search_pb2.Hit:
+    message = search_pb2.Hit(id=hit.id, score=hit.score, source=hit.source or "")
+    if isinstance(hit.label, tuple):
+        message.labels.CopyFrom(common_pb2.Labels(labels=hit.label))
+    elif hit.label is not None:
+        message.label = hit.label
+    return message
 
 
 def _dtype(kind: common_pb2.FloatType) -> np.dtype[np.floating]:

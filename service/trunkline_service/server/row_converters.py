@@ -11,12 +11,13 @@ from google.protobuf import timestamp_pb2
 from numpy.typing import NDArray
 
 from trunkline_protos.v1 import collections_pb2, common_pb2
+from trunkline_service.collections.arrivals import NewRow
 from trunkline_service.collections.convert import valid_vectors
 from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.server.converters import matrix_from, matrix_to
+from trunkline_service.server.converters import image_from, matrix_from, matrix_to
 
 _OPTIONAL = ("split", "etag", "size", "mtime", "error", "job")
 # Tags and lengths of one field, and of one entry of `metadata` beside its name.
@@ -115,14 +116,34 @@ def _row(message: collections_pb2.Row, vector: NDArray[np.float32] | None, decod
         content_hash=message.content_hash,
         decode=decode,  # type: ignore[arg-type]  # Row itself checks both
         status=status,  # type: ignore[arg-type]
-        # A map comes in any order, and new columns are added in this one.
-        metadata={name: value_from(value) for name, value in sorted(message.metadata.items())},
+        metadata=_metadata_from(message.metadata),
         embedded_at=_time(message.embedded_at) if message.HasField("embedded_at") else None,
         **{name: getattr(message, name) if message.HasField(name) else None for name in _OPTIONAL},
     )
 
 
-def _label(message: collections_pb2.Row) -> Label:
+def row_from(item: collections_pb2.AddItem) -> NewRow:
+    """An image to be stored, with what is said of it.
+
+    Raises:
+        InvalidArgument: Both a label and labels, or a time that no calendar has.
+    """
+    return NewRow(
+        image=image_from(item.image),
+        id=item.id,
+        label=_label(item),
+        source=item.source,
+        split=item.split if item.HasField("split") else None,
+        metadata=_metadata_from(item.metadata),
+    )
+
+
+def _metadata_from(metadata: Mapping[str, collections_pb2.Value]) -> dict[str, Scalar]:
+    # A map comes in any order, and new columns are added in this one.
+    return {name: value_from(value) for name, value in sorted(metadata.items())}
+
+
+def _label(message: collections_pb2.Row | collections_pb2.AddItem) -> Label:
     if message.HasField("labels"):
         if message.HasField("label"):
             raise InvalidArgument(f"row {message.id!r} has both a label and labels; send one of them")
@@ -203,8 +224,8 @@ def _times(column: Any) -> list[timestamp_pb2.Timestamp | None]:
     ]
 
 
-def _labels(values: list[list[str] | None]) -> list[collections_pb2.Labels | None]:
-    return [None if value is None else collections_pb2.Labels(labels=value) for value in values]
+def _labels(values: list[list[str] | None]) -> list[common_pb2.Labels | None]:
+    return [None if value is None else common_pb2.Labels(labels=value) for value in values]
 
 
 def _metadata(own: Mapping[str, list[Scalar]], rows: int) -> list[dict[str, collections_pb2.Value]]:

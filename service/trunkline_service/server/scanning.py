@@ -82,11 +82,11 @@ def _columns(resolved: Resolved, asked: Sequence[str], vectors: bool) -> list[st
     """The columns to read; None for all."""
     if asked:
         columns = dict.fromkeys(("id", *asked, *(("embedding",) if vectors else ())))
-    elif vectors or resolved.version is not None:
-        # An older version may lack columns of the latest, so it is read whole.
+    elif vectors:
         return None
     else:
-        columns = dict.fromkeys(name for name in resolved.collection.columns() if name != "embedding")
+        found = resolved.collection.columns(resolved.version)
+        columns = dict.fromkeys(name for name in found if name != "embedding")
     return list(columns)
 
 

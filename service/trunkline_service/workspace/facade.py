@@ -19,9 +19,19 @@ from trunkline_service.batching.engine import Caller, Embedded, Engine
 from trunkline_service.batching.local import LocalEngine
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.request import Timings
-from trunkline_service.collections.arrivals import NewRow, arriving_rows, content_hash, could_lose
+from trunkline_service.collections.arrivals import (
+    NewRow,
+    arriving_rows,
+    brings_lists,
+    check_labels,
+    content_hash,
+    could_lose,
+)
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.info import CollectionInfo
+from trunkline_service.collections.metadata import Scalar
+from trunkline_service.collections.purging import Purged
+from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceMismatch, TrunklineError
@@ -127,18 +137,21 @@ class Workspace:
         """Embeds images and stores them by id; when it returns they are searchable.
 
         A bad image becomes an error row with its reason, unless a good row of its id is there already: that
-        one stays. A label that is not given leaves an earlier one as it is. JPEG is decoded in the
-        collection's mode.
+        one stays. Label, split and metadata that are not given leave earlier ones as they are. JPEG is
+        decoded in the collection's mode. A new collection is multi-label where the labels are tuples.
 
         Raises:
             SpaceMismatch: The collection holds other vectors than this model makes.
+            InvalidArgument: A label or a value that the collection can't hold, naming the row.
             TrunklineError: See ``Engine.embed``.
         """
-        target = self.open_for(collection, model)
+        target = self.open_for(collection, model, multi_label=brings_lists(rows))
+        check_labels(rows, target.spec.multi_label)
         embedded = self.embed_for(target, [row.image for row in rows], model, caller)
         hashes = [content_hash(row.image) for row in rows]
         ids = tuple(row.id or hashed[:32] for row, hashed in zip(rows, hashes, strict=True))
-        known = target.find([ids[index] for index in could_lose(rows, embedded)])
+        own_columns = [name for name in target.columns() if name not in COLUMNS]
+        known = target.find([ids[index] for index in could_lose(rows, embedded, own_columns)])
         stored = arriving_rows(rows, ids, hashes, embedded, known)
         version = target.upsert(stored, space_id=embedded.card.space_id, decode=embedded.decode)
         return Added(ids, embedded, version)
@@ -186,6 +199,27 @@ class Workspace:
             except TrunklineError as exc:
                 _log.warning("collection %s: %s", name, exc)
         return found
+
+    def purge(
+        self,
+        collection: str,
+        ids: Sequence[str] | None = None,
+        where: str | None = None,
+        parameters: Sequence[Scalar] = (),
+        *,
+        exclusive: bool = False,
+    ) -> Purged:
+        """Deletes rows such that neither a file nor this process's memory holds them; see `Collection.purge`.
+
+        The index of the collection is made anew by its next search. Other processes keep theirs until
+        they search the collection again.
+        """
+        target = self.collections.open(collection)
+        try:
+            return target.purge(ids, where, parameters, exclusive=exclusive)
+        finally:
+            # A purge that failed may have deleted the rows already.
+            self._searcher.forget(target)
 
     # Heads ---------------------------------------------------------------------------------------------
 

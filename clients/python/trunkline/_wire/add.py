@@ -39,8 +39,15 @@ class AddJob(Job[AddResult]):
             item.write(entry.image)
             entry.id = item.id
             entry.source = item.source
-            if item.label is not None:
+            if isinstance(item.label, tuple):
+                entry.labels.SetInParent()
+                entry.labels.labels.extend(item.label)
+            elif item.label is not None:
                 entry.label = item.label
+            if item.split is not None:
+                entry.split = item.split
+            for name, value in item.metadata.items():
+                entry.metadata[name].CopyFrom(value)
 
     def result(self, chunk: Chunk, reply: Any) -> AddResult:
         """The rows' ids."""

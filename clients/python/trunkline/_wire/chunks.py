@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trunkline._wire import items
 from trunkline._wire.items import Item, Unsendable
+from trunkline._wire.scalars import check_text, metadata_to
 from trunkline.exceptions import InvalidRequest
+from trunkline.rows import Label, Scalar
 from trunkline.values import ItemFailure
 
 
@@ -66,13 +68,17 @@ class Columns:
 
     Attributes:
         ids: The row's id.
-        labels: The row's label, or None.
+        labels: The row's label, or labels, or None.
         sources: Where the image came from.
+        splits: The row's split, or None.
+        metadata: Columns of the caller's own, by name, or None.
     """
 
     ids: Iterable[str] | None = None
-    labels: Iterable[str | None] | None = None
+    labels: Iterable[Label] | None = None
     sources: Iterable[str] | None = None
+    splits: Iterable[str | None] | None = None
+    metadata: Iterable[Mapping[str, Scalar] | None] | None = None
 
 
 class Feed:
@@ -88,7 +94,7 @@ class Feed:
     def __init__(self, limits: Limits, columns: Columns | None = None) -> None:
         self._limits = limits
         columns = columns or Columns()
-        named = {"ids": columns.ids, "labels": columns.labels, "sources": columns.sources}
+        named = {name: getattr(columns, name) for name in _READ}
         self._columns = {name: iter(column) for name, column in named.items() if column is not None}
         self._start = 0
         self._clear()
@@ -101,7 +107,7 @@ class Feed:
         """Takes the next input; returns a chunk once one is complete.
 
         Raises:
-            InvalidRequest: There are fewer ids, labels or sources than images.
+            InvalidRequest: There are fewer ids, labels or the like than images, or one that can't be sent.
         """
         entry = self._describe(entry)
         size = entry.wire_bytes if isinstance(entry, Item) else 0
@@ -118,7 +124,7 @@ class Feed:
         """The last chunk, if there is one.
 
         Raises:
-            InvalidRequest: There are more ids, labels or sources than images.
+            InvalidRequest: There are more ids, labels or the like than images.
         """
         for name, column in self._columns.items():
             if next(column, _END) is not _END:
@@ -158,7 +164,12 @@ class Feed:
         said = {name: self._next(name) for name in self._columns}
         entry = replace(entry, source=said.get("sources", entry.source), id=said.get("ids", entry.id))
         if isinstance(entry, Item):
-            entry = replace(entry, label=said.get("labels", entry.label))
+            entry = replace(
+                entry,
+                label=said.get("labels", entry.label),
+                split=said.get("splits", entry.split),
+                metadata=said.get("metadata", entry.metadata),
+            )
         return entry
 
     def _next(self, name: str) -> Any:
@@ -166,29 +177,62 @@ class Feed:
         index = self._start + len(self._inputs)
         if value is _END:
             raise InvalidRequest(f"{name} has {index} entries, fewer than there are images")
-        if not (isinstance(value, str) or (value is None and name == "labels")):
-            allowed = "text or None" if name == "labels" else "text"
-            raise InvalidRequest(f"{name}[{index}] is {value!r}; it must be {allowed}")
-        return value
+        return _READ[name](value, f"{name}[{index}]")
 
 
 _END = object()
-_TEXTS_TOO_LARGE = "the image, its id, label and source are together larger than the server takes"
+_TEXTS_TOO_LARGE = "the image and what is said of it are together larger than the server takes"
+
+
+def _split(value: Any, where: str) -> str | None:
+    return None if value is None else check_text(value, where)
+
+
+def _label(value: Any, where: str) -> Label:
+    if isinstance(value, (tuple, list)):
+        return tuple(check_text(label, where) for label in value)
+    return None if value is None else check_text(value, where)
+
+
+def _metadata(value: Any, where: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidRequest(f"{where} is a {type(value).__name__}; it must be a dict of values by column")
+    for name in value or ():
+        check_text(name, f"{where}: the name of a column")
+    return metadata_to(value or {}, where)
+
+
+_READ: dict[str, Callable[[Any, str], Any]] = {
+    "ids": check_text,
+    "labels": _label,
+    "sources": check_text,
+    "splits": _split,
+    "metadata": _metadata,
+}
+"""What one entry of each of the columns becomes."""
 
 
 def columns(
     images: object,
     ids: str | Iterable[str] | None,
-    labels: str | Iterable[str | None] | None,
+    labels: str | Iterable[Label] | None,
     sources: str | Iterable[str] | None,
+    splits: str | Iterable[str | None] | None = None,
+    metadata: Mapping[str, Scalar] | Iterable[Mapping[str, Scalar] | None] | None = None,
 ) -> Columns:
-    """What the caller said of the images; a lone text belongs to a lone image.
+    """What the caller said of the images; a lone text or dict belongs to a lone image.
 
     Raises:
         InvalidRequest: Lengths that are known differ, or an id stands twice in a list.
     """
-    lists: dict[str, Any] = {"ids": ids, "labels": labels, "sources": sources}
-    lists = {name: [entry] if isinstance(entry, str) else entry for name, entry in lists.items()}
+    lists: dict[str, Any] = {
+        "ids": ids,
+        "labels": labels,
+        "sources": sources,
+        "splits": splits,
+        "metadata": metadata,
+    }
+    lists = {name: [entry] if isinstance(entry, (str, Mapping)) else entry for name, entry in lists.items()}
     iterable = items.as_iterable(images)
     for name, entry in lists.items():
         if isinstance(entry, Sized) and isinstance(iterable, Sized) and len(entry) != len(iterable):

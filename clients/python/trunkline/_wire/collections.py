@@ -88,14 +88,14 @@ def delete_where(name: str, where: str, parameters: Sequence[Scalar]) -> Questio
 
 
 def purge(
-    name: str, ids: Iterable[str] | None, where: str | None, parameters: Sequence[Scalar]
+    name: str, ids: Iterable[str] | None, where: str | None, parameters: Sequence[Scalar], exclusive: bool
 ) -> Question[Purged]:
     """Rows that go from every version.
 
     Raises:
         InvalidRequest: Not exactly one of ids and a condition.
     """
-    request = collections_pb2.PurgeRequest(collection=name)
+    request = collections_pb2.PurgeRequest(collection=name, exclusive=exclusive)
     if check_selection(ids, where, parameters) is None:
         request.condition.CopyFrom(condition(where or "", parameters))
     else:

@@ -6,8 +6,8 @@ An item is a snapshot: the caller may reuse a buffer or an array once it has bee
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline._wire import pillow
-from trunkline_protos.v1 import common_pb2
+from trunkline.rows import Label
+from trunkline_protos.v1 import collections_pb2, common_pb2
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -25,8 +26,10 @@ ImageInput: TypeAlias = (
 )
 """One image: a path, an encoded file's bytes, pixels (H, W, 3) or (H, W), or a Pillow image."""
 
-# Tags, lengths, dtype and shape around an item's content and texts; the true figure is below 64.
+# Tags, lengths, dtype and shape around an item's content and texts; the true figure is below 72.
 _FRAMING = 96
+# Tags and lengths around one label of a list, and around a column's name and value.
+_LABEL_FRAMING, _COLUMN_FRAMING = 6, 24
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,28 @@ class Item:
         shape: (height, width, 3) of the pixels.
         source: The path that it came from, or the caller's name for it.
         id: The row's id (Add alone); empty for the content's hash.
-        label: The row's label (Add alone).
+        label: The row's label or labels (Add alone).
+        split: The row's split (Add alone).
+        metadata: Columns of the caller's own, as they go on the wire (Add alone).
     """
 
     content: bytes
     shape: tuple[int, ...] | None = None
     source: str = ""
     id: str = ""
-    label: str | None = None
+    label: Label = None
+    split: str | None = None
+    metadata: Mapping[str, collections_pb2.Value] = field(default_factory=dict)
 
     @property
     def wire_bytes(self) -> int:
         """No fewer bytes than the item adds to a request."""
-        texts = (self.source, self.id, self.label or "")
-        return len(self.content) + sum(len(text.encode()) for text in texts) + _FRAMING
+        labels = self.label if isinstance(self.label, tuple) else ()
+        label = self.label if isinstance(self.label, str) else ""
+        texts = (self.source, self.id, label, self.split or "", *labels, *self.metadata)
+        values = sum(value.ByteSize() + _COLUMN_FRAMING for value in self.metadata.values())
+        framing = _FRAMING + _LABEL_FRAMING * len(labels) + values
+        return len(self.content) + sum(len(text.encode()) for text in texts) + framing
 
     def write(self, image: common_pb2.Image) -> None:
         """Puts the content into a message."""

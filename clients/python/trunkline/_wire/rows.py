@@ -12,8 +12,8 @@ import numpy as np
 from trunkline._wire import floats
 from trunkline._wire.scalars import check_text, labels_to, metadata_to, value_from, value_to
 from trunkline.exceptions import Internal, InvalidRequest
-from trunkline.rows import Row, Rows
-from trunkline_protos.v1 import collections_pb2
+from trunkline.rows import Label, Row, Rows
+from trunkline_protos.v1 import collections_pb2, search_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPTIONAL = ("split", "etag", "size", "mtime", "error", "job")
@@ -106,11 +106,15 @@ def _nullable(name: str) -> Callable[[list[Any]], list[Any]]:
     return lambda rows: [getattr(row, name) if row.HasField(name) else None for row in rows]
 
 
+def label_of(message: collections_pb2.Row | search_pb2.Hit) -> Label:
+    """The label of a row; a tuple of them where the collection is multi-label."""
+    if message.HasField("labels"):
+        return tuple(message.labels.labels)
+    return message.label if message.HasField("label") else None
+
+
 def _labels(rows: list[Any]) -> list[Any]:
-    return [
-        tuple(row.labels.labels) if row.HasField("labels") else (row.label if row.HasField("label") else None)
-        for row in rows
-    ]
+    return [label_of(row) for row in rows]
 
 
 def _times(rows: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trunkline.exceptions import InvalidRequest
 from trunkline.rows import Label, Scalar
-from trunkline_protos.v1 import collections_pb2
+from trunkline_protos.v1 import collections_pb2, common_pb2
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -85,13 +85,13 @@ def new_value_to(value: Label | Scalar, where: str) -> collections_pb2.NewValue:
     return collections_pb2.NewValue(value=value_to(value, where))
 
 
-def labels_to(labels: Sequence[str], where: str) -> collections_pb2.Labels:
+def labels_to(labels: Sequence[str], where: str) -> common_pb2.Labels:
     """The labels of a row of a multi-label collection.
 
     Raises:
         InvalidRequest: One that is no text.
     """
-    return collections_pb2.Labels(labels=[check_text(label, where) for label in labels])
+    return common_pb2.Labels(labels=[check_text(label, where) for label in labels])
 
 
 def metadata_to(metadata: Mapping[str, Scalar], where: str) -> dict[str, collections_pb2.Value]:

@@ -10,6 +10,7 @@ from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.job import Job, common, joined, lane_of
 from trunkline._wire.queries import Queries
+from trunkline._wire.rows import label_of
 from trunkline.exceptions import Internal, InvalidRequest
 from trunkline.results import SearchResult
 from trunkline.values import ServerInfo
@@ -84,7 +85,7 @@ class SearchJob(Job[SearchResult]):
         return SearchResult(
             ids=[[hit.id for hit in found] for found in hits],
             scores=[[hit.score for hit in found] for found in hits],
-            labels=[[hit.label if hit.HasField("label") else None for hit in found] for found in hits],
+            labels=[[label_of(hit) for hit in found] for found in hits],
             sources=[[hit.source for hit in found] for found in hits],
             version=reply.collection_version if reply is not None else 0,
             space_id=reply.space_id if reply is not None else "",

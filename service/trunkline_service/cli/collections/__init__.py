@@ -8,11 +8,12 @@ from trunkline_service.cli.collections.naming import alias, aliases, unalias
 from trunkline_service.cli.collections.relabelling import relabel
 from trunkline_service.cli.collections.removing import delete, drop, purge
 from trunkline_service.cli.collections.showing import get, list_, show
+from trunkline_service.cli.collections.switching import switch
 from trunkline_service.cli.collections.versioning import compact, restore, tag, untag, versions
 
 for _command in (
     *(list_, show, get, export, import_, relabel, delete, purge, drop),
-    *(versions, tag, untag, restore, compact, alias, unalias, aliases),
+    *(versions, tag, untag, restore, compact, alias, unalias, aliases, switch),
 ):
     collections.add_command(_command)
 

@@ -54,10 +54,19 @@ def delete(
 @click.argument("name")
 @_id_option
 @condition_options
+@click.option(
+    "--exclusive", is_flag=True, help="No one else is writing: what killed writers left goes as well."
+)
 @yes_option
 @place_options
 def purge(
-    name: str, ids: tuple[str, ...], where: str | None, parameters: tuple[str, ...], yes: bool, place: Place
+    name: str,
+    ids: tuple[str, ...],
+    where: str | None,
+    parameters: tuple[str, ...],
+    exclusive: bool,
+    yes: bool,
+    place: Place,
 ) -> None:
     """Deletes rows of collection NAME, and every older version, so that no file holds them any more.
 
@@ -67,7 +76,12 @@ def purge(
     with place.client() as client:
         _confirm_rows(client, f"purge {{}} of {name}, and all older versions?", name, chosen, yes)
         done = client.purge(
-            name, chosen.ids, where=chosen.where, parameters=chosen.parameters, timeout=NO_END
+            name,
+            chosen.ids,
+            where=chosen.where,
+            parameters=chosen.parameters,
+            exclusive=exclusive,
+            timeout=NO_END,
         )
     if place.json:
         output.print_json({"collection": name, **dataclasses.asdict(done)})
@@ -79,7 +93,7 @@ def purge(
     if done.unowned_files:
         output.warn(
             f"{done.unowned_files} files of writers that are at work, or were killed lately, are left and may "
-            "hold purged rows; where no one writes, purge again in seven days"
+            "hold purged rows; where no one else is writing, purge again with --exclusive"
         )
 
 

@@ -36,7 +36,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServicer):
     ) -> collections_pb2.AddResponse:
         """See collections.proto."""
         converters.check_count(len(request.items), self._workspace.settings.max_images_per_request)
-        rows = [converters.row_from(item) for item in request.items]
+        rows = [row_converters.row_from(item) for item in request.items]
         added = self._workspace.add(request.collection, rows, request.model, caller_of(context, request.lane))
         return collections_pb2.AddResponse(
             ids=added.ids,
@@ -132,7 +132,9 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServicer):
     ) -> collections_pb2.PurgeResponse:
         """See collections.proto."""
         ids, where, parameters = collection_converters.selection_from(request)
-        purged = self._store.open(request.collection).purge(ids, where, parameters)
+        purged = self._workspace.purge(
+            request.collection, ids, where, parameters, exclusive=request.exclusive
+        )
         return collection_converters.purged_to(purged)
 
     def Compact(
@@ -200,7 +202,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServicer):
 
     def _described(self, collection: Collection, version: int | None = None) -> collections_pb2.Collection:
         return collection_converters.collection_to(
-            collection.info(version), self._store.aliases.all(), collection.columns()
+            collection.info(version), self._store.aliases.all(), collection.columns(version)
         )
 
     def _spec(self, request: collections_pb2.CreateCollectionRequest) -> CollectionSpec:

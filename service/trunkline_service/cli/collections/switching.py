@@ -1,0 +1,56 @@
+"""trunkline collections switch."""
+
+from __future__ import annotations
+
+import click
+
+from trunkline_service.cli import output
+from trunkline_service.cli.options import Place, place_options
+
+
+@click.command(short_help="Move heads and aliases to a re-embedded collection.")
+@click.argument("old")
+@click.argument("new")
+@place_options
+def switch(old: str, new: str, place: Place) -> None:
+    """Fits the heads of collection OLD on NEW, which holds the same rows in another space, and moves OLD's aliases.
+
+    OLD stays as it is; the same command the other way round goes back.
+
+    Example: trunkline collections switch photos photos-dinov2
+    """
+    from trunkline_service.workspace import Workspace
+
+    place.only_here("collections switch")
+    with Workspace(place.settings()) as workspace:
+        done = workspace.switch(old, new)
+    if place.json:
+        heads = [
+            {
+                "name": pair.after.name,
+                "before": {"version": pair.before.version, "accuracy": _accuracy(pair.before)},
+                "after": {"version": pair.after.version, "accuracy": _accuracy(pair.after)},
+            }
+            for pair in done.heads
+        ]
+        output.print_json({"old": old, "new": new, "heads": heads, "aliases": list(done.aliases)})
+        return
+    output.say(f"{', '.join(done.aliases) or 'no alias'} moved from {done.old} to {done.new}")
+    if done.heads:
+        rows = [
+            (pair.after.name, f"{_shown(pair.before)} -> {_shown(pair.after)}", pair.after.ref)
+            for pair in done.heads
+        ]
+        output.table(("head", "accuracy, cross-validated", "now"), rows)
+
+
+def _accuracy(card: object) -> float | None:
+    from trunkline_service.heads.card import HeadCard
+
+    assert isinstance(card, HeadCard)
+    return None if card.metrics is None else card.metrics.accuracy
+
+
+def _shown(card: object) -> str:
+    accuracy = _accuracy(card)
+    return "?" if accuracy is None else f"{accuracy:.3f}"
