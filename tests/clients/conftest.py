@@ -96,6 +96,8 @@ class Fake:
     # Used up one a scan, after its first batch.
     break_scans: deque[Refusal] = field(default_factory=deque)
     endless_scans: bool = False
+    # Whether hits have lists of labels.
+    multi_label: bool = False
     target: str = ""
     peers: set[str] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -302,6 +304,10 @@ class Services(
             rows = len(request.ids.ids) or 7
             return collections_pb2.DeleteRowsResponse(rows=rows, collection_version=self.fake.version)
 
+    def Purge(self, request, context):
+        with self.fake.serving(request, context, []):
+            return collections_pb2.PurgeResponse(rows=1, unowned_files=0 if request.exclusive else 2)
+
     def ListHeads(self, request, context):
         head = heads_pb2.Head(name="flowers", version=1, kind="logistic", classes=["a", "b"], accuracy=0.5)
         return heads_pb2.ListHeadsResponse(heads=[head])
@@ -322,6 +328,11 @@ class Services(
                 head=heads_pb2.HeadRef(name="h", version=self.fake.head_version, space_id=self.fake.space_id),
             )
 
+    def label(self, rank):
+        if not self.fake.multi_label:
+            return {"label": "rose" if rank == 0 else None}
+        return {"labels": [common_pb2.Labels(labels=["rose", "red"]), common_pb2.Labels(), None][rank]}
+
     def Search(self, request, context):
         contents = [content_of(image) for image in request.images]
         with self.fake.serving(request, context, contents):
@@ -338,7 +349,7 @@ class Services(
                         search_pb2.Hit(
                             id=f"{name}-{rank}",
                             score=1 - rank / 4,
-                            label="rose" if rank == 0 else None,
+                            **self.label(rank),
                             source=f"{rank}.jpg",
                         )
                         for rank in range(request.k)

@@ -51,6 +51,32 @@ def test_add_one_image_with_one_id_label_and_source(fake, call):
     assert (row.label, row.source) == ("rose", "here")
 
 
+def test_add_says_split_and_metadata_of_each_image_and_labels_in_lists(fake, call):
+    call(
+        fake,
+        "add",
+        "flowers",
+        [b"a", b"b", b"c"],
+        ["a", "b", "c"],
+        [("x", "y"), (), None],
+        splits=["train", None, ""],
+        metadata=[{"n": 1, "gone": None}, None, {"s": "é"}],
+        client={"chunk_images": 1},
+    )
+    rows = {name: row for (_, name), row in fake.rows.items()}
+    assert [list(rows[i].labels.labels) for i in "abc"] == [["x", "y"], [], []]
+    assert [rows[i].HasField("labels") for i in "abc"] == [True, True, False]
+    assert [rows[i].split if rows[i].HasField("split") else None for i in "abc"] == ["train", None, ""]
+    kinds = [{name: value.WhichOneof("kind") for name, value in rows[i].metadata.items()} for i in "abc"]
+    assert kinds == [{"n": "integer", "gone": None}, {}, {"s": "text"}]
+
+
+def test_add_one_image_with_one_split_and_one_dict(fake, call):
+    call(fake, "add", "flowers", b"a", "mine", splits="train", metadata={"n": 1})
+    row = fake.rows["flowers", "mine"]
+    assert (row.split, row.metadata["n"].integer) == ("train", 1)
+
+
 def test_add_refuses_ids_twice_before_anything_is_sent(fake, call):
     with pytest.raises(trunkline.InvalidRequest, match="both 'x'"):
         call(fake, "add", "flowers", [b"a", b"b"], ["x", "x"])
@@ -150,6 +176,12 @@ def test_search_by_images_vectors_and_ids_gives_lists_a_query(fake, call, expect
     assert by_ids.inputs == ["p", "q"]
     assert call(fake, "search", "flowers", ids="p", k=1).ids == [["p-0"]]
     assert call(fake, "search", "flowers", ids=[]).ids == []
+
+
+def test_search_of_a_multi_label_collection_gives_tuples(fake, call):
+    fake.multi_label = True
+    result = call(fake, "search", "flowers", ids=["p"], k=3)
+    assert result.labels == [[("rose", "red"), (), None]]
 
 
 def test_search_keeps_replies_small(fake, call, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from trunkline._wire import floats
 from trunkline._wire.add import AddJob
 from trunkline._wire.chunks import Chunk, Columns, Feed, Limits, columns, slices
 from trunkline._wire.items import Item, Unsendable
+from trunkline._wire.scalars import value_to
 from trunkline.exceptions import Internal, InvalidRequest
 from trunkline.values import ItemFailure
 from trunkline_protos.v1 import collections_pb2
@@ -20,6 +22,14 @@ from trunkline_protos.v1 import collections_pb2
 items = st.builds(Item, st.binary(max_size=300), source=st.text(max_size=20))
 refused = st.builds(Unsendable, st.text(max_size=5), st.just("reason"), st.just("message"))
 entries = st.lists(st.one_of(items, refused), max_size=60)
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(max_size=300),
+    st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
+).map(lambda value: value_to(value, "here"))
 limits = st.builds(
     lambda most, extra, count: Limits(bytes=most, item_bytes=most + extra, count=count),
     st.integers(1, 2000),
@@ -82,11 +92,15 @@ def test_a_full_chunk_is_handed_out_without_waiting_for_the_next_input(inputs):
     st.binary(max_size=200_000),
     st.text(max_size=40),
     st.text(max_size=40),
+    st.one_of(st.none(), st.text(max_size=40), st.lists(st.text(max_size=40), max_size=30).map(tuple)),
     st.one_of(st.none(), st.text(max_size=40)),
+    st.dictionaries(st.text(max_size=20), values, max_size=20),
     st.one_of(st.none(), st.tuples(st.integers(1, 9000), st.integers(1, 9000), st.just(3))),
 )
-def test_an_item_never_adds_more_to_a_request_than_it_says(content, source, name, label, shape):
-    item = Item(content, shape, source, name, label)
+def test_an_item_never_adds_more_to_a_request_than_it_says(
+    content, source, name, label, split, metadata, shape
+):
+    item = Item(content, shape, source, name, label, split, metadata)
     job = AddJob("flowers", "fake@1", "interactive")
     request = job.base()
     job.fill(request, Chunk(0, [source], [0], [item]))
@@ -102,6 +116,22 @@ def test_ids_labels_and_sources_travel_with_their_images():
     assert [(f.index, f.source) for f in chunk.failures] == [(1, "s1")]
 
 
+def test_splits_metadata_and_lists_of_labels_travel_with_their_images():
+    inputs = [Item(b"0"), Unsendable("p", "reason", "message"), Item(b"2"), Item(b"3")]
+    own = {"n": 1}
+    metadata = iter([own, {"n": 2}, None, {}])
+    said = Columns(labels=[("x", "y"), None, [], None], splits=["train", "test", None, ""], metadata=metadata)
+    feed = Feed(Limits(10**6, 10**6, 10), said)
+    feed.push(inputs[0])
+    # An item is a snapshot.
+    own["n"] = 7
+    for entry in inputs[1:]:
+        feed.push(entry)
+    chunk = feed.finish()
+    assert [(i.label, i.split) for i in chunk.payload] == [(("x", "y"), "train"), ((), None), (None, "")]
+    assert [dict(i.metadata) for i in chunk.payload] == [{"n": value_to(1, "here")}, {}, {}]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_too_few_or_too_many_ids_are_refused_even_from_iterators(count):
     with pytest.raises(InvalidRequest, match="ids has"):
@@ -115,6 +145,8 @@ def test_too_few_or_too_many_ids_are_refused_even_from_iterators(count):
         ({"labels": ["a", "b", "c"]}, "labels has 3 entries for 2 images"),
         ({"ids": ["a", "a"]}, r"ids\[0\] and ids\[1\] are both 'a'"),
         ({"ids": "a"}, "1 entries for 2"),
+        ({"splits": "train"}, "splits has 1 entries for 2"),
+        ({"metadata": {"n": 1, "m": 2}}, "metadata has 1 entries for 2"),
     ],
 )
 def test_what_can_be_counted_is_checked_before_anything_is_sent(named, words):
@@ -127,8 +159,24 @@ def test_empty_ids_may_repeat_for_they_ask_for_a_hash():
     assert columns([b"0", b"1"], ["", ""], None, None).ids == ["", ""]
 
 
-@pytest.mark.parametrize(("name", "value"), [("ids", 7), ("ids", None), ("labels", 7), ("sources", b"x")])
-def test_entries_that_are_no_text_are_named(name, value):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ids", 7),
+        ("ids", None),
+        ("labels", 7),
+        ("labels", ("x", 7)),
+        ("labels", "\ud800"),
+        ("sources", b"x"),
+        ("splits", 7),
+        ("metadata", "n"),
+        ("metadata", [("n", 1)]),
+        ("metadata", {7: 1}),
+        ("metadata", {"n": object()}),
+        ("metadata", {"n": datetime(2026, 1, 1)}),
+    ],
+)
+def test_entries_that_can_not_be_sent_are_named(name, value):
     with pytest.raises(InvalidRequest, match=rf"{name}\[0\]"):
         feed_all(Limits(10**6, 10**6, 10), [Item(b"0")], Columns(**{name: [value]}))
 

@@ -310,6 +310,18 @@ def test_delete_by_id_and_by_condition(fake, call, monkeypatch):
     assert call(fake, "delete", "flowers", where="status = 'error'").rows == 7
 
 
+def test_purge_by_id_and_by_condition(fake, call):
+    assert call(fake, "purge", "flowers", ["a", "b"]).unowned_files == 2
+    assert call(fake, "purge", "flowers", where="n = ?", parameters=[1], exclusive=True).unowned_files == 0
+    first, second = fake.requests
+    assert (list(first.ids.ids), first.exclusive) == (["a", "b"], False)
+    assert (second.condition.where, second.condition.parameters[0].integer, second.exclusive) == (
+        "n = ?",
+        1,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "words"),
     [

@@ -214,3 +214,13 @@ def test_a_copy_that_follows_the_changes_equals_the_collection(
         for batch in found.upserted(["id", "label"]):
             following |= dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
         assert following == labels_of(collection)
+
+
+def test_columns_of_a_version(collection: Collection) -> None:
+    first = write(collection, "a", n=1, s="one")
+    write(collection, "a", later=True)
+    assert list(collection.columns())[-3:] == ["n", "s", "later"]
+    assert list(collection.columns(first))[-2:] == ["n", "s"]
+    assert list(collection.columns(1))[-1] == "embedded_at"
+    with pytest.raises(InvalidArgument, match="no version 99"):
+        collection.columns(99)

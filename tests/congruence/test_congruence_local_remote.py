@@ -75,6 +75,48 @@ def test_add_search_and_collections(both):
     assert (remote.rows, remote.labels, remote.space_id) == (local.rows, local.labels, local.space_id)
 
 
+def adding(client, name):
+    """Adds of every kind, and what is then stored; yields what is comparable."""
+    metadata = [{"n": number, "t": MOMENT} for number in range(6)]
+    splits = ["train", "test", None, "train", None, None]
+    ids = ["a", "b", "c", "d", "bad", "e"]
+    images = [*PIXELS[:4], b"text", PIXELS[4]]
+    labels = [("x", "y"), (), None, ("x",), ("z",), None]
+    added = client.add(name, images, ids, labels, splits=splits, metadata=metadata, sources=ids)
+    yield added.ids, [(failure.index, failure.reason) for failure in added.errors]
+    again = {"ids": ["a", "b", "bad"], "metadata": [{"n": None, "later": 1.5}, None, {"s": "é"}]}
+    yield client.add(name, PIXELS[5:8], **again, splits=["val", None, None]).ids
+    yield client.add(name, PIXELS[0], "c", [("new",)]).ids
+    scanned = joined(client.scan(name))[0]
+    yield scanned
+    yield {name: scanned[name] for name in ("ids", "labels", "splits", "metadata")}
+    found = client.search(name, ids=["a", "c"], k=9)
+    yield found.ids, found.labels, found.scores
+    yield client.search(name, images=PIXELS[:1], k=2, where="array_has(label, 'x')").labels
+    yield outcome(lambda: client.add(name, PIXELS[0], "c", "one"))
+    yield outcome(lambda: client.add(name, PIXELS[:2], ["c", "d"], ["one", ("two",)]))
+    yield outcome(lambda: client.add(name, PIXELS[0], "c", metadata={"n": "no number"}))
+    yield outcome(lambda: client.add(name, PIXELS[0], "c", metadata={"label": "x"}))
+    first = client.versions(name)[-2].version
+    yield client.collection(f"{name}@{first}").columns, client.collection(name).columns
+    purged = client.purge(name, ["a"], exclusive=True)
+    yield purged.rows, purged.unowned_files, client.search(name, images=PIXELS[:1], k=9).ids
+
+
+def test_adding_with_splits_metadata_and_lists_of_labels(both):
+    answers = [list(adding(client, "told")) for client in both]
+    np.testing.assert_equal(*answers)
+    stored = answers[0][4]
+    rows = {
+        row_id: (stored["labels"][index], stored["splits"][index], stored["metadata"][index])
+        for index, row_id in enumerate(stored["ids"])
+    }
+    assert rows["a"] == (("x", "y"), "val", {"t": MOMENT, "later": 1.5})
+    assert rows["b"] == ((), "test", {"n": 1, "t": MOMENT})
+    assert rows["c"] == (("new",), None, {"n": 2, "t": MOMENT})
+    assert rows["bad"] == (("z",), None, {"n": 4, "t": MOMENT, "s": "é"})
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -252,6 +294,9 @@ def test_the_client_for_asyncio_says_the_same(both):
             np.testing.assert_equal(joined(awaited.scan("awaited")), joined(local.scan("awaited")))
             same_rows(*(client.rows("awaited", ["r07", "bad"]) for client in (awaited, local)))
             assert list(changes(awaited, "awaited")) == list(changes(local, "awaited"))
+            np.testing.assert_equal(
+                list(adding(awaited, "awaited-adds")), list(adding(local, "awaited-adds"))
+            )
         finally:
             awaited.close()
 

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.matrix import EmbeddingMatrix
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
@@ -187,15 +188,15 @@ def test_a_build_under_way_is_forgotten_too(
     write(collection, secret=0, other=90)
     searcher = Searcher(1)
     read, go_on = threading.Event(), threading.Event()
-    matrix = Collection.matrix
+    texts = EmbeddingMatrix.without_embeddings
 
-    def slow(self: Collection, *arguments: Any, **options: Any) -> Any:
-        found = matrix(self, *arguments, **options)
+    def slow(self: EmbeddingMatrix) -> EmbeddingMatrix:
+        found = texts(self)
         read.set()
         assert go_on.wait(30)
         return found
 
-    monkeypatch.setattr(Collection, "matrix", slow)
+    monkeypatch.setattr(EmbeddingMatrix, "without_embeddings", slow)
     searching = threading.Thread(target=lambda: ids(searcher, collection, 0))
     searching.start()
     assert read.wait(30)

@@ -34,6 +34,12 @@ def photos(tmp_path: Path, png: Callable[..., bytes]) -> Path:
 
 
 @pytest.fixture
+def solid_image(png: Callable[..., bytes]) -> Callable[[int], bytes]:
+    """A PNG of one grey."""
+    return lambda value: png(solid(value))
+
+
+@pytest.fixture
 def workspace(tmp_path: Path, publish_tiny: Callable[..., Any]) -> Iterator[Workspace]:
     publish_tiny(tmp_path / "models")
     settings = Settings(

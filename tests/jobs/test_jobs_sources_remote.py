@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import re
-import shutil
-import subprocess
-import sys
 import tarfile
 import threading
-from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -172,34 +166,6 @@ def test_a_folder_that_fails_is_told_and_the_others_go_on():
 # S3 --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def s3():
-    """moto's S3 in a process of its own: its address."""
-    program = shutil.which(
-        "moto_server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
-    if program is None:
-        pytest.skip("speaking S3 takes moto: pip install 'moto[server]'")
-    process = subprocess.Popen(
-        [program, "--host", "127.0.0.1", "--port", "0"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)))
-        # What it logs from now on is nobody's business, and must not fill the pipe.
-        rest = threading.Thread(target=process.stderr.read)
-        rest.start()
-        yield found.group()
-        process.kill()
-        rest.join()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.fixture
 def forgetting():
     """Nothing is kept of a server that is gone after the tests."""
@@ -209,26 +175,15 @@ def forgetting():
 
 
 @pytest.mark.usefixtures("forgetting")
-def test_s3(s3, monkeypatch):
+def test_s3(s3_bucket):
     from pyarrow import fs
 
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    store, _ = fs.FileSystem.from_uri("s3://photos?allow_bucket_creation=true")
-    store.create_dir("photos")
+    store, bucket = fs.FileSystem.from_uri(s3_bucket)
     names = ["train/cat/1.jpg", "train/dog/a#b %3F.jpg", "val/cat/3.jpg", "note.txt"]
     for name in names:
-        with store.open_output_stream(f"photos/p/{name}") as stream:
+        with store.open_output_stream(f"{bucket}/p/{name}") as stream:
             stream.write(name.encode())
-    source = resolve("s3://photos/p")
+    source = resolve(f"{s3_bucket}/p")
     items = {item.id: item for item in source.items()}
     assert sorted(items) == sorted(names[:3])
     assert (items[names[0]].label, items[names[0]].split, items[names[0]].size) == ("cat", "train", 15)
@@ -236,9 +191,9 @@ def test_s3(s3, monkeypatch):
     for item in items.values():
         assert item.read(LIMIT) == item.id.encode() == reader_of(item.source)(LIMIT)
         assert source.covers(item.source)
-    assert [item.id for item in resolve("s3://photos/p/*/dog/*").items()] == [names[1]]
+    assert [item.id for item in resolve(f"{s3_bucket}/p/*/dog/*").items()] == [names[1]]
     with pytest.raises(UnreadableFile, match="can't be read"):
-        reader_of("s3://photos/p/none.jpg")(LIMIT)
+        reader_of(f"{s3_bucket}/p/none.jpg")(LIMIT)
     with pytest.raises(ImageTooLarge):
         items[names[0]].read(3)
     with pytest.raises((InvalidArgument, StorageError), match="nobucket"):

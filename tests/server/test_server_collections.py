@@ -219,8 +219,8 @@ def test_a_purge_that_failed_forgets_what_it_may_have_deleted(add, servicer, wor
         self.delete(["a"])
         raise StorageError("others kept committing first")
 
-    with monkeypatch.context() as patched, pytest.raises(StorageError):
-        patched.setattr(Collection, "purge", failing)
+    monkeypatch.setattr(Collection, "purge", failing)
+    with pytest.raises(StorageError):
         purge(servicer, "a")
     assert held() == 0
 
