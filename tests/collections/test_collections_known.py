@@ -15,7 +15,8 @@ sizes = st.none() | st.integers(0, 3)
 mtimes = st.none() | st.sampled_from([0.0, 1.0, 1.5])
 etags = st.none() | st.sampled_from(["", "e", "f"])
 hashes = st.sampled_from(["", "h1", "h2", "h3"])
-facts = st.tuples(st.sampled_from(["ok", "error"]), sizes, mtimes, etags, hashes)
+sources = st.sampled_from(["", "/a", "/b"])
+facts = st.tuples(st.sampled_from(["ok", "error"]), sizes, mtimes, etags, hashes, sources)
 stored = st.dictionaries(ids, facts, max_size=12)
 
 
@@ -31,7 +32,7 @@ def verdict(
 ) -> Verdict:
     if row_id not in rows:
         return Verdict.NEW
-    status, old_size, old_mtime, old_etag, _ = rows[row_id]
+    status, old_size, old_mtime, old_etag, *_ = rows[row_id]
     by_tag = bool(etag) and bool(old_etag)
     same = (size, etag) == (old_size, old_etag) if by_tag else (size, mtime) == (old_size, old_mtime)
     if not same or bool(etag) != bool(old_etag):
@@ -63,6 +64,17 @@ def test_contents_equal_a_set(rows: dict[str, tuple[object, ...]], noted: list[l
         known.note_contents(filter(None, contents))
         expected |= set(filter(None, contents))
         assert {name for name in ("h1", "h2", "h3") if known.has_content(name)} == expected
+
+
+@given(stored, ids, hashes, sources)
+def test_a_row_is_told_by_its_content_and_its_source(
+    rows: dict[str, tuple[object, ...]], row_id: str, content: str, source: str
+) -> None:
+    known = known_of(rows, 3)
+    status, *_, old_content, old_source = rows.get(row_id, ("absent", None, None))
+    assert known.has_embedding(row_id) == (status == "ok")
+    assert known.same_content(row_id, content) == (status == "ok" and content == old_content)
+    assert known.same_source(row_id, source) == (status != "absent" and source == old_source)
 
 
 def test_nothing_is_known_of_an_empty_collection(collection: Collection) -> None:

@@ -53,15 +53,12 @@ def test_a_column_of_nulls_alone_is_not_made(collection: Collection) -> None:
     assert "colour" not in collection.columns()
 
 
-def test_whole_numbers_go_into_a_column_of_floats_and_not_the_reverse(collection: Collection) -> None:
+def test_whole_numbers_go_into_a_column_of_floats(collection: Collection) -> None:
     write(collection, row("a", score=1), row("b", score=0.5))
     write(collection, row("c", score=3))
     found = {name: values.metadata["score"] for name, values in collection.find(["a", "b", "c"]).items()}
     assert found == {"a": 1.0, "b": 0.5, "c": 3.0}
     assert {type(value) for value in found.values()} == {float}
-    write(collection, row("d", count=1))
-    with pytest.raises(InvalidArgument, match=r"row 'e', column 'count'.*double.*int64"):
-        write(collection, row("e", count=0.5))
 
 
 @pytest.mark.parametrize("other", [1, 1.5, True, NOON])
@@ -108,6 +105,120 @@ def test_writers_that_add_the_same_column_at_once_both_succeed(collection: Colle
         list(pool.map(add, range(4)))
     expected = {f"{w}-{t}": {f"c{t}": w, "shared": str(w)} for w in range(4) for t in range(3)}
     assert {name: found.metadata for name, found in collection.find(list(expected)).items()} == expected
+
+
+# Numbers that turn out to be floats -----------------------------------------------------------------------
+
+
+def numbers(collection: Collection, name: str = "score") -> dict[str, Scalar]:
+    found = (batch.to_pylist() for batch in collection.scan(["id", name]))
+    return {entry["id"]: entry[name] for batch in found for entry in batch}
+
+
+def test_a_column_of_whole_numbers_becomes_one_of_floats_when_a_float_comes(collection: Collection) -> None:
+    write(collection, row("before"))
+    write(collection, *(row(f"r{number:02}", score=number, other="x") for number in range(64)))
+    collection.delete(["r03"])
+    collection.relabel({"r04": "rose"})
+    version = collection.version
+    before = collection.matrix()
+    write(collection, row("late", score=5.3, other="x"))
+    assert collection.columns()["score"] == "double"
+    wanted = {f"r{number:02}": float(number) for number in range(64) if number != 3}
+    assert numbers(collection) == {"before": None, **wanted, "late": 5.3}
+    after = collection.matrix("id != 'late'")
+    order = np.argsort(before.ids.to_numpy(zero_copy_only=False))
+    now = np.argsort(after.ids.to_numpy(zero_copy_only=False))
+    assert np.array_equal(before.row_ids[order], after.row_ids[now])
+    assert np.array_equal(before.embeddings[order], after.embeddings[now])
+    assert collection.get(["r04"])[0].label == "rose"
+    assert collection.columns(version)["score"] == "int64"
+    assert list(collection.columns()) == list(collection.columns(version))
+    collection.compact()
+    write(collection, row("r05", score=7))
+    assert numbers(collection)["r05"] == 7.0
+    changed = collection.changes(version)
+    assert {name for batch in changed.upserted(["id"]) for name in batch.column("id").to_pylist()} >= {
+        "late",
+        "r05",
+    }
+
+
+def test_a_column_of_an_empty_collection_widens_too(collection: Collection) -> None:
+    write(collection, row("a", score=1))
+    collection.delete(["a"])
+    write(collection, row("b", score=0.5))
+    assert numbers(collection) == {"b": 0.5}
+
+
+def test_labels_in_lists_survive_the_widening(store: CollectionStore, spec: CollectionSpec) -> None:
+    several = store.create("several", replace(spec, multi_label=True))
+    write(several, row("a", ("x", "y"), score=1))
+    write(several, row("b", ("z",), score=0.5))
+    assert [found.label for found in several.get(["a", "b"])] == [("x", "y"), ("z",)]
+
+
+def test_a_whole_number_that_no_float_is_equal_to_is_never_changed(collection: Collection) -> None:
+    version = write(collection, row("fits", score=-(2**53)), row("big", score=2**53 + 1))
+    with pytest.raises(InvalidArgument, match=r"row 'big' holds 9007199254740993.*another column"):
+        write(collection, row("late", score=0.5))
+    assert (collection.version, numbers(collection)["big"]) == (version, 2**53 + 1)
+    write(collection, row("a", weight=0.5))
+    with pytest.raises(InvalidArgument, match=r"row 'b', column 'weight'.*none is equal to 9007199254740993"):
+        write(collection, row("b", weight=2**53 + 1))
+
+
+def test_no_other_pair_of_types_changes_the_column(collection: Collection) -> None:
+    version = write(collection, row("a", score=1))
+    with pytest.raises(InvalidArgument, match=r"row 'c', column 'score'.*run it again"):
+        write(collection, row("b", score=0.5), row("c", score="much"))
+    assert (collection.version, collection.columns()["score"]) == (version, "int64")
+
+
+def test_a_relabelled_number_widens_its_column(collection: Collection) -> None:
+    write(collection, row("a", score=1), row("b", score=2))
+    assert collection.relabel({"a": 0.5}, "score") == 1
+    assert numbers(collection) == {"a": 0.5, "b": 2.0}
+
+
+def test_writers_at_work_while_a_column_widens_lose_nothing(collection: Collection) -> None:
+    write(collection, row("first", score=1))
+    start = threading.Barrier(4)
+
+    def add(writer: int) -> None:
+        start.wait()
+        for turn in range(4):
+            whole = writer % 2 == 0 or turn == 0
+            write(collection, row(f"{writer}-{turn}", score=turn if whole else turn + 0.5))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    wanted = {
+        f"{writer}-{turn}": turn if writer % 2 == 0 or turn == 0 else turn + 0.5
+        for writer in range(4)
+        for turn in range(4)
+    }
+    assert numbers(collection) == {"first": 1.0, **wanted}
+
+
+def test_a_table_made_for_the_old_type_is_made_again(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trunkline_service.collections import writing
+
+    write(collection, row("a", score=1))
+    make, turns = writing.rows_to_table, []
+
+    def slowly(rows: Any, schema: Any, moment: Any) -> Any:
+        table = make(rows, schema, moment)
+        if not turns:
+            turns.append(1)
+            write(collection, row("other", score=0.5))
+        return table
+
+    monkeypatch.setattr(writing, "rows_to_table", slowly)
+    write(collection, row("late", score=2))
+    assert numbers(collection) == {"a": 1.0, "other": 0.5, "late": 2.0}
 
 
 # Lists of labels ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def item(name, size=1, mtime=1.0, etag=None):
 def known(rows):
     """Rows of (id, status, size, mtime, etag)."""
     columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
-    return Known([[*columns, [f"hash of {name}" for name in columns[0]]]])
+    return Known([[*columns, [f"hash of {name}" for name in columns[0]], [""] * len(columns[0])]])
 
 
 @given(ids, st.integers(1, 9))

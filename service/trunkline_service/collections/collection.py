@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.collections import reading, writing
+from trunkline_service.collections import partial, reading, writing
 from trunkline_service.collections.checks import check_decode, check_space
 from trunkline_service.collections.exchange import exporting
 from trunkline_service.collections.filters import bind
@@ -20,6 +20,7 @@ from trunkline_service.collections.known import Known
 from trunkline_service.collections.lifecycle import Lifecycle
 from trunkline_service.collections.matrix import EmbeddingMatrix, read_matrix, read_row_ids
 from trunkline_service.collections.metadata import Scalar
+from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import RowNotFound
@@ -143,6 +144,18 @@ class Collection(Lifecycle):
                 naming the row.
         """
         return writing.upsert(self._handle, rows, space_id, decode, allow_mixed_decode)
+
+    def refresh(self, rows: Sequence[Row], *, space_id: str, decode: str | None) -> int:
+        """As `upsert`, for rows that are there already, and without touching what people said of them.
+
+        Label and split stay as they are, and so does every column of the users' own to which a row gives no
+        value. Rows that are gone meanwhile are not inserted.
+        """
+        return partial.refresh(self._handle, rows, space_id, decode)
+
+    def touch(self, touched: Sequence[Touched]) -> int:
+        """Notes where rows' sources are now and how old, in one commit; gives the version after it."""
+        return partial.touch(self._handle, touched)
 
     def relabel(self, labels: Mapping[str, Label | Scalar], column: str = "label") -> int:
         """Sets one column of the rows of these ids, in one commit; gives how many there were.

@@ -1,10 +1,11 @@
 """What a collection holds of a source, small enough to be held for every row at once.
 
 The plan of a job is an anti-join of a source against the collection. For 20 million rows, ids and
-hashes as Python objects would take 10 GB; here a row takes 26 bytes: 64-bit hashes of its id, of
-what tells whether its source changed, and of its content, with two flags. Python's own hash of text
-is SipHash with a key that is drawn anew in every process, so nobody can choose ids that collide, and
-a chance collision needs id *and* size and time to agree: 2^-128 a pair.
+hashes as Python objects would take 10 GB; here a row takes 42 bytes: 64-bit hashes of its id, of
+what tells whether its source changed, of its source, and of its content (twice: by id, and sorted),
+with two flags.
+Python's own hash of text is SipHash with a key that is drawn anew in every process, so nobody can
+choose ids that collide, and a chance collision needs id *and* size and time to agree: 2^-128 a pair.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-COLUMNS = ("id", "status", "size", "mtime", "etag", "content_hash")
+from trunkline_service.collections.rows import Row
+
+COLUMNS = ("id", "status", "size", "mtime", "etag", "content_hash", "source")
 
 
 class Verdict(IntEnum):
@@ -34,30 +37,36 @@ def stamp(size: int | None, mtime: float | None, etag: str | None) -> int:
 
 
 class Known:
-    """The rows of one version of a collection. Not for several threads.
+    """The rows of one version of a collection. One thread judges; others may ask for contents meanwhile.
 
     Args:
-        batches: Lists of ids, statuses, sizes, times, tags and content hashes, in the order of ``COLUMNS``.
+        batches: Lists of the values of ``COLUMNS``, in their order.
     """
 
     def __init__(self, batches: Iterable[Sequence[Sequence[object]]]) -> None:
         parts: list[tuple[NDArray[np.int64], ...]] = []
-        for ids, statuses, sizes, mtimes, etags, hashes in batches:
+        for ids, statuses, sizes, mtimes, etags, hashes, sources in batches:
             failed = np.fromiter((status == "error" for status in statuses), np.int64, len(ids))
             stamps = map(stamp, sizes, mtimes, etags)  # type: ignore[arg-type]
-            parts.append((_hashes(ids), np.fromiter(stamps, np.int64, len(ids)), failed, _hashes(hashes)))
-        ids_, stamps_, failed_, contents = (
-            (np.concatenate(column) for column in zip(*parts, strict=True))
-            if (parts)
-            else (np.empty(0, np.int64),) * 4
+            stamped = np.fromiter(stamps, np.int64, len(ids))
+            parts.append((_hashes(ids), stamped, failed, _hashes(hashes), _hashes(sources)))
+        nothing = (np.empty(0, np.int64),) * 5
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else nothing
+        order = np.argsort(columns[0])
+        self._ids, self._stamps, failed_, self._content_of, self._source_of = (
+            column[order] for column in columns
         )
-        order = np.argsort(ids_)
-        self._ids = ids_[order]
-        self._stamps = stamps_[order]
-        self._failed = failed_[order].astype(bool)
+        self._failed = failed_.astype(bool)
         self._seen = np.zeros(len(order), bool)
         # An empty hash is that of a file that could not be read: no content at all.
-        self._contents = _Hashes(np.sort(contents[(failed_ == 0) & (contents != hash(""))]))
+        usable = ~self._failed & (self._content_of != hash(""))
+        self._contents = _Hashes(np.sort(self._content_of[usable]))
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Known:
+        """Of these rows alone."""
+        columns = [[getattr(row, name) for name in COLUMNS] for row in rows]
+        return cls([list(zip(*columns, strict=True))] if columns else [])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -87,6 +96,29 @@ class Known:
         unseen: list[bool] = (there & ~self._seen[found]).tolist()
         return unseen
 
+    def has_embedding(self, row_id: str) -> bool:
+        """Whether there is a row of this id with an embedding. Threads may ask."""
+        position = self._position(row_id)
+        return position is not None and not self._failed[position]
+
+    def same_content(self, row_id: str, content_hash: str) -> bool:
+        """Whether the row of this id has an embedding, of this very content. Threads may ask."""
+        position = self._position(row_id)
+        if position is None or self._failed[position]:
+            return False
+        return int(self._content_of[position]) == hash(content_hash)
+
+    def same_source(self, row_id: str, source: str) -> bool:
+        """Whether the row of this id was recorded with this very source. Threads may ask."""
+        position = self._position(row_id)
+        return position is not None and int(self._source_of[position]) == hash(source)
+
+    def _position(self, row_id: str) -> int | None:
+        wanted = hash(row_id)
+        position = int(np.searchsorted(self._ids, wanted))
+        found = position < len(self._ids) and int(self._ids[position]) == wanted
+        return position if found else None
+
     def has_content(self, content_hash: str) -> bool:
         """Whether a row of this content is there, or was noted; wrong once in 2^64 / rows."""
         return hash(content_hash) in self._contents
@@ -110,10 +142,12 @@ class _Hashes:
         return False
 
     def add(self, values: NDArray[np.int64]) -> None:
-        self._runs.append(np.sort(values))
-        while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
-            last = self._runs.pop()
-            self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]))
+        # Replaced as a whole, since other threads look into it.
+        runs = [*self._runs, np.sort(values)]
+        while len(runs) > 1 and len(runs[-2]) <= 2 * len(runs[-1]):
+            last = runs.pop()
+            runs[-1] = np.sort(np.concatenate([runs[-1], last]))
+        self._runs = runs
 
 
 def _hashes(texts: Sequence[object]) -> NDArray[np.int64]:

@@ -82,14 +82,15 @@ class Lifecycle:
         """How the collection is stored."""
         return upkeep.stats(self._handle, self._size)
 
-    def compact(self, keep: timedelta = upkeep.KEPT) -> upkeep.Compacted:
+    def compact(self, keep: timedelta | None = upkeep.KEPT) -> upkeep.Compacted:
         """Merges small files, and removes versions that were the latest longer than ``keep`` ago.
 
         The latest, tagged ones, and ones that an alias stands for, stay. Ids and row ids are as before.
         Writers may be at work; readers of a version that is removed fail.
 
         Args:
-            keep: How long a version stays readable after another one took its place.
+            keep: How long a version stays readable after another one took its place; None for ever: then
+                no version is removed, and nothing is freed.
 
         Raises:
             InvalidArgument: ``keep`` is negative.

@@ -15,6 +15,8 @@ Scalar: TypeAlias = str | bool | int | float | datetime | None
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _INT64 = range(-(2**63), 2**63)
+LARGEST_EXACT = 2**53
+"""Up to here, on both sides of zero, every whole number is a float."""
 
 
 def check_column(name: str, reserved: Sequence[str]) -> None:
@@ -78,17 +80,23 @@ def column_array(ids: Sequence[str], name: str, values: Sequence[Scalar], wanted
     Whole numbers go into a column of floats; nothing else changes its type.
 
     Raises:
-        InvalidArgument: A value of another type, naming its row.
+        InvalidArgument: A value of another type, naming its row and what to do.
     """
     import pyarrow as pa
 
     for row_id, value in zip(ids, values, strict=True):
         got = arrow_type(value)
-        widened = got == pa.int64() and wanted == pa.float64()
-        if got is not None and got != wanted and not widened:
+        if got is None or got == wanted:
+            continue
+        where = f"row {row_id!r}, column {name!r}"
+        if got != pa.int64() or wanted != pa.float64():
             raise InvalidArgument(
-                f"row {row_id!r}, column {name!r}: {value!r} is of type {got}, the column holds {wanted}; "
-                "convert it, or use another column"
+                f"{where}: {value!r} is of type {got}, the column holds {wanted}. Give it values of one type where "
+                "they come from, or give the values of this type a column of another name; then run it again"
+            )
+        if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+            raise InvalidArgument(
+                f"{where}: the column holds floats, and none is equal to {value}; store it as text in another column"
             )
     return pa.array(values, wanted)
 
@@ -110,6 +118,19 @@ def new_columns(rows: Sequence[tuple[str, Mapping[str, Scalar]]], known: Mapping
                 found[name] = kind
             found.setdefault(name, kind)
     return found
+
+
+def floats_for(rows: Sequence[tuple[str, Mapping[str, Scalar]]], known: Mapping[str, Any]) -> set[str]:
+    """The columns of whole numbers, of those that are known, to which rows bring floats and numbers alone."""
+    import pyarrow as pa
+
+    whole = {name for name, kind in known.items() if kind == pa.int64()}
+    brought: dict[str, set[type]] = {}
+    for _row_id, metadata in rows:
+        for name in whole & metadata.keys():
+            if metadata[name] is not None:
+                brought.setdefault(name, set()).add(type(metadata[name]))
+    return {name for name, types in brought.items() if float in types and types <= {int, float}}
 
 
 def plain(value: Any) -> Scalar:

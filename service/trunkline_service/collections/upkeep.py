@@ -67,20 +67,21 @@ class Removed:
     bytes: int = 0
 
 
-def compact(handle: Handle, keep: timedelta, pins: Collection[int]) -> Compacted:
+def compact(handle: Handle, keep: timedelta | None, pins: Collection[int]) -> Compacted:
     """See `Collection.compact`.
 
     Args:
         handle: The collection.
-        keep: How long versions stay, from when another took their place.
+        keep: How long versions stay, from when another took their place; None for ever.
         pins: Versions that stay for other reasons than a tag.
     """
-    if keep < timedelta(0):
+    if keep is not None and keep < timedelta(0):
         raise InvalidArgument(f"keep is {keep}; it can be zero or more")
     before = len(handle.open().dataset.get_fragments())
     retried(handle, "compacted", lambda snapshot: snapshot.dataset.optimize.compact_files())
-    removable = _superseded_before(handle, keep) - set(pins)
-    removed = remove_versions(handle, removable)
+    removed = Removed()
+    if keep is not None:
+        removed = remove_versions(handle, _superseded_before(handle, keep) - set(pins))
     snapshot = handle.open()
     fragments = len(snapshot.dataset.get_fragments())
     return Compacted(snapshot.version, before, fragments, removed.versions, removed.bytes)

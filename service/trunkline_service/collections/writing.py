@@ -19,6 +19,7 @@ from trunkline_service.collections.metadata import (
 )
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.schema import COLUMNS
+from trunkline_service.collections.widening import unless_retyped, widen
 from trunkline_service.errors import InvalidArgument
 
 _COLUMN_ATTEMPTS = 20
@@ -37,12 +38,16 @@ def upsert(
     if not rows:
         return snapshot.version
     unique = list({row.id: row for row in rows}.values())
-    snapshot = _with_columns(handle, snapshot, unique)
-    table = rows_to_table(unique, snapshot.dataset.schema, handle.clock())
-    with handle.errors("written"):
-        merge = merging(snapshot).when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(table)
-        return snapshot.version
+
+    def write(latest: Snapshot) -> int:
+        latest = with_columns(handle, latest, unique)
+        table = rows_to_table(unique, latest.dataset.schema, handle.clock())
+        with handle.errors("written"):
+            merge = merging(latest).when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(table)
+            return latest.version
+
+    return unless_retyped(handle, snapshot, write)
 
 
 def delete(handle: Handle, ids: Sequence[str]) -> int:
@@ -76,6 +81,11 @@ def relabel(handle: Handle, labels: Mapping[str, Label | Scalar], column: str) -
     import pyarrow as pa
 
     snapshot = handle.open()
+    _target(handle, snapshot, column)
+    if column not in COLUMNS:
+        snapshot = widen(
+            handle, snapshot, [(row_id, {column: value}) for row_id, value in labels.items()], [column]
+        )  # type: ignore[dict-item]  # checked below
     field = _target(handle, snapshot, column)
     ids = list(labels)
     array = _values(ids, list(labels.values()), column, snapshot, field.type)
@@ -102,20 +112,24 @@ def relabel_where(handle: Handle, label: Label | Scalar, condition: str, column:
         return int(updated["num_rows_updated"])
 
 
-def _with_columns(handle: Handle, snapshot: Snapshot, rows: Sequence[Row]) -> Snapshot:
-    """The collection with every column that the rows bring; null for the rows that are there."""
+def with_columns(handle: Handle, snapshot: Snapshot, rows: Sequence[Row]) -> Snapshot:
+    """The collection with every column that the rows bring; null for the rows that are there.
+
+    A column of whole numbers becomes one of floats where the rows bring floats.
+    """
     import pyarrow as pa
 
     brought = [(row.id, row.metadata) for row in rows if row.metadata]
     if not brought:
         return snapshot
-    for name in {name for _id, metadata in brought for name in metadata}:
+    names = {name for _id, metadata in brought for name in metadata}
+    for name in names:
         check_column(name, COLUMNS)
     for attempt in range(_COLUMN_ATTEMPTS):
         schema = snapshot.dataset.schema
         missing = new_columns(brought, {field.name: field.type for field in schema})
         if not missing:
-            return snapshot
+            return widen(handle, snapshot, brought, names)
         try:
             snapshot.dataset.add_columns(pa.schema([pa.field(name, kind) for name, kind in missing.items()]))
         except (OSError, ValueError, RuntimeError):

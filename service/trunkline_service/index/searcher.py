@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trunkline_service.collections.collection import Collection, Revision
 from trunkline_service.collections.convert import as_label
 from trunkline_service.collections.matrix import EmbeddingMatrix
-from trunkline_service.errors import InvalidArgument
+from trunkline_service.errors import InvalidArgument, StorageError
 from trunkline_service.index.flat import FlatIndex
 from trunkline_service.index.outcome import Hit, SearchOutcome
 
@@ -115,8 +115,14 @@ class Searcher:
             return self._builders.setdefault(collection.key, threading.Lock())
 
     def _build(self, collection: Collection) -> _Entry:
-        matrix = collection.matrix()
-        entry = _Entry(FlatIndex(matrix, self._threads), matrix.without_embeddings())
+        try:
+            matrix = collection.matrix()
+            # The texts first: a purge that runs meanwhile takes the version away.
+            texts = matrix.without_embeddings()
+        except StorageError:
+            matrix = collection.matrix()
+            texts = matrix.without_embeddings()
+        entry = _Entry(FlatIndex(matrix, self._threads), texts)
         with self._lock:
             self._entries[collection.key] = entry
             self._entries.move_to_end(collection.key)

@@ -9,7 +9,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from trunkline_service.collections.known import Known
-from trunkline_service.collections.rows import Row
+from trunkline_service.collections.partial import Touched
+from trunkline_service.collections.rows import Label, Row
 from trunkline_service.errors import ImageError, JobStopped, UnreadableFile
 from trunkline_service.jobs.contents import Contents, Outcome
 from trunkline_service.jobs.plan import Task
@@ -18,21 +19,38 @@ from trunkline_service.jobs.stages import StageTimes
 from trunkline_service.jobs.target import Target
 
 
+# Contents are found by a scan of their hashes; in more rows than these, embedding an image again is cheaper.
+_LOOKED_UP = 1_000_000
+
+
 @dataclass(frozen=True)
 class Done:
     """What became of a chunk.
 
     Attributes:
-        rows: To be stored.
+        new: Rows to be inserted.
+        refreshed: Rows that are there and get another vector, or a reason instead of one.
+        touched: Rows whose vector stays.
         unread: Reasons of the images that can't be read now and whose good rows stay as they are.
-        touched: How many of them keep the vector they had.
         duplicates: How many took the vector of another image with the same bytes.
     """
 
-    rows: list[Row]
+    new: list[Row]
+    refreshed: list[Row]
+    touched: list[Touched]
     unread: list[str]
-    touched: int
     duplicates: int
+
+    @property
+    def images(self) -> int:
+        """How many it were."""
+        return len(self.new) + len(self.refreshed) + len(self.touched) + len(self.unread)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why images failed, one for each that did."""
+        rows = (row.error for row in (*self.new, *self.refreshed))
+        return [*(error.partition(":")[0] for error in rows if error is not None), *self.unread]
 
 
 @dataclass(frozen=True)
@@ -83,31 +101,28 @@ class ChunkWork:
             TrunklineError: A request failed as a whole.
         """
         reads = list(self._readers.map(self._read, [task.item for task in tasks]))
-        compared = [task.item.id for task in tasks if task.compare]
-        before = self._target.find(compared) if compared else {}
-        rows: list[Row | None] = [None] * len(tasks)
+        done = Done([], [], [], [], 0)
         to_embed: list[int] = []
-        unread: list[str] = []
-        touched = 0
         for position, (task, read) in enumerate(zip(tasks, reads, strict=True)):
-            old = before.get(task.item.id)
-            if isinstance(read.error, UnreadableFile) and old is not None and old.status == "ok":
+            item = task.item
+            good = task.compare and self._known.has_embedding(item.id)
+            if good and self._known.same_content(item.id, read.content_hash):
+                done.touched.append(Touched(item.id, item.source, item.size, item.mtime, item.etag))
+            elif good and isinstance(read.error, UnreadableFile):
                 # That it can't be read says nothing about the image: a good vector is not given up for it.
-                unread.append(read.error.reason)
-            elif read.error is not None:
-                rows[position] = self._row(task.item, read, Outcome(None, read.error), old)
-            elif old is not None and old.status == "ok" and old.content_hash == read.content_hash:
-                rows[position] = self._touched(old, task.item)
-                touched += 1
+                done.unread.append(read.error.reason)
             else:
-                if old is not None:
-                    self._check_owner(old, task.item)
                 to_embed.append(position)
-        outcomes, duplicates = self._embed([reads[position] for position in to_embed])
-        for position, outcome in zip(to_embed, outcomes, strict=True):
-            item = tasks[position].item
-            rows[position] = self._row(item, reads[position], outcome, before.get(item.id))
-        return Done([row for row in rows if row is not None], unread, touched, duplicates)
+        taken_over = self._taken_over([tasks[position] for position in to_embed])
+        usable = [position for position in to_embed if reads[position].error is None]
+        outcomes, duplicates = self._embed([reads[position] for position in usable])
+        by_position = dict(zip(usable, outcomes, strict=True))
+        for position in to_embed:
+            task, read = tasks[position], reads[position]
+            row = self._row(task.item, read, by_position.get(position) or Outcome(None, read.error))
+            # Of another image, what people said of the one before means nothing.
+            (done.refreshed if task.compare and row.id not in taken_over else done.new).append(row)
+        return dataclasses.replace(done, duplicates=duplicates)
 
     def _read(self, item: SourceItem) -> _Read:
         with self._times.busy("read"):
@@ -120,24 +135,30 @@ class ChunkWork:
     def _embed(self, reads: Sequence[_Read]) -> tuple[list[Outcome], int]:
         """An outcome for each, every content embedded once; and how many were another's."""
         claims: list[Future[Outcome]] = []
+        my_claims: list[Future[Outcome]] = []
         mine: list[_Read] = []
         for read in reads:
             future, is_mine = self._contents.claim(read.content_hash)
             claims.append(future)
             if is_mine:
                 mine.append(read)
-        duplicates = len(reads) - len(mine)
+                my_claims.append(future)
         try:
-            duplicates += self._settle(mine)
+            stored = self._settle(mine)
         except BaseException as exc:
             for read in mine:
                 self._contents.give_up(read.content_hash, exc)
             raise
-        return [future.result() for future in claims], duplicates
+        outcomes = [future.result() for future in claims]
+        failed = sum(outcome.error is not None for outcome in outcomes)
+        my_failures = sum(claim.result().error is not None for claim in my_claims)
+        return outcomes, stored + (len(reads) - len(mine)) - (failed - my_failures)
 
     def _settle(self, mine: Sequence[_Read]) -> int:
         """Produces what this chunk claimed; gives how many of the contents were in the collection."""
         asked = [read.content_hash for read in mine if self._known.has_content(read.content_hash)]
+        if len(self._known) > _LOOKED_UP:
+            asked = []
         stored = self._target.find_contents(asked) if asked else {}
         for content_hash, vector in stored.items():
             self._contents.settle(content_hash, Outcome(vector, None))
@@ -151,34 +172,41 @@ class ChunkWork:
                 self._contents.settle(read.content_hash, Outcome(fine, error))
         return len(stored)
 
-    def _check_owner(self, old: Row, item: SourceItem) -> None:
-        """Refuses that an image takes over a row of another source's image by chance."""
-        if self._replace or old.status == "error" or _same_place(old.source, item.source):
-            return
-        raise JobStopped(
-            f"row {old.id!r} of collection {self._target.name!r} is the image {old.source!r}, and this source has "
-            f"another one under the same id at {item.source!r}; give this source's ids a prefix (--id-prefix), or "
-            "replace the rows (--replace)"
-        )
+    def _taken_over(self, tasks: Sequence[Task]) -> set[str]:
+        """Ids of rows that are another source's image so far, and are to be this one's.
 
-    def _touched(self, old: Row, item: SourceItem) -> Row:
-        return dataclasses.replace(
-            old,
-            source=item.source or old.source,
-            size=item.size,
-            mtime=item.mtime,
-            etag=item.etag,
-            metadata={**old.metadata, **item.metadata},
-        )
+        Raises:
+            JobStopped: There is one, and nobody asked for that: two sources happen to have one id.
+        """
+        known = [
+            task.item
+            for task in tasks
+            if task.compare
+            and self._known.has_embedding(task.item.id)
+            and not self._known.same_source(task.item.id, task.item.source)
+        ]
+        before = self._target.find([item.id for item in known]) if known else {}
+        taken = {
+            item.id: item
+            for item in known
+            if item.id in before and not _same_place(before[item.id].source, item.source)
+        }
+        if taken and not self._replace:
+            item = next(iter(taken.values()))
+            raise JobStopped(
+                f"row {item.id!r} of collection {self._target.name!r} is the image {before[item.id].source!r}, and "
+                f"this source has another one under the same id at {item.source!r}; give this source's ids a prefix "
+                "(--id-prefix), or replace the rows (--replace)"
+            )
+        return set(taken)
 
-    def _row(self, item: SourceItem, read: _Read, outcome: Outcome, old: Row | None) -> Row:
+    def _row(self, item: SourceItem, read: _Read, outcome: Outcome) -> Row:
         error = outcome.error
-        # What the source does not say, people may have said: it stays.
         return Row(
             id=item.id,
             embedding=outcome.vector,
-            label=item.label if item.label is not None or old is None else old.label,
-            split=item.split if item.split is not None or old is None else old.split,
+            label=self._label(item.label),
+            split=item.split,
             source=item.source,
             content_hash=read.content_hash,
             etag=item.etag,
@@ -188,8 +216,12 @@ class ChunkWork:
             status="error" if error else "ok",
             error=f"{error.reason}: {error.message}" if error else None,
             job=self._job,
-            metadata={**(old.metadata if old is not None else {}), **item.metadata},
+            metadata=item.metadata,
         )
+
+    def _label(self, label: Label) -> Label:
+        """One label of a collection of lists is a list of one."""
+        return (label,) if self._target.spec.multi_label and isinstance(label, str) else label
 
 
 def _same_place(before: str, now: str) -> bool:

@@ -1,11 +1,14 @@
-"""Rows into commits: by number or by time, one under way while the next gathers."""
+"""What was done into commits: by number or by time, one under way while the next gathers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Row
+from trunkline_service.jobs.chunk import Done
 from trunkline_service.jobs.stages import StageTimes
 from trunkline_service.jobs.target import Target
 
@@ -13,8 +16,35 @@ from trunkline_service.jobs.target import Target
 _COMMITS_BETWEEN_TIDYING = 200
 
 
+@dataclass
+class Gathered:
+    """What the next commit holds."""
+
+    new: list[Row] = field(default_factory=list)
+    refreshed: list[Row] = field(default_factory=list)
+    touched: list[Touched] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.refreshed) + len(self.touched)
+
+    def add(self, done: Done) -> None:
+        """Takes a chunk's."""
+        self.new += done.new
+        self.refreshed += done.refreshed
+        self.touched += done.touched
+
+    def store(self, target: Target) -> None:
+        """One commit for each kind that there is."""
+        if self.new:
+            target.upsert(self.new)
+        if self.refreshed:
+            target.refresh(self.refreshed)
+        if self.touched:
+            target.touch(self.touched)
+
+
 class Commits:
-    """Gathers rows and commits them in a thread of its own. The upsert is the only commit (contract 7).
+    """Gathers what chunks did and commits it in a thread of its own. That is the only record (contract 7).
 
     Args:
         target: Stores.
@@ -22,7 +52,7 @@ class Commits:
         most_rows: Of one commit.
         most_s: Seconds after which fewer are committed.
         clock: Monotonic seconds.
-        committed: Called with the rows of each commit, from the thread that commits.
+        committed: Called with what each commit held, from the thread that commits.
     """
 
     def __init__(
@@ -32,7 +62,7 @@ class Commits:
         most_rows: int,
         most_s: float,
         clock: Callable[[], float],
-        committed: Callable[[list[Row]], None],
+        committed: Callable[[Gathered], None],
     ) -> None:
         self._target = target
         self._times = times
@@ -40,22 +70,22 @@ class Commits:
         self._most_s = most_s
         self._clock = clock
         self._committed = committed
-        self._rows: list[Row] = []
+        self._next = Gathered()
         self._since = clock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._under_way: Future[None] | None = None
         self._count = 0
 
-    def add(self, rows: list[Row]) -> None:
-        """Takes rows; waits where the commit before is still under way and the next is full.
+    def add(self, done: Done) -> None:
+        """Takes a chunk's; waits where the commit before is still under way and the next is full.
 
         Raises:
             TrunklineError: An earlier commit failed.
         """
-        self._rows += rows
-        full = len(self._rows) >= self._most_rows
+        self._next.add(done)
+        full = len(self._next) >= self._most_rows
         due = self._clock() - self._since >= self._most_s and not self._busy()
-        if self._rows and (full or due):
+        if len(self._next) and (full or due):
             self._begin()
 
     def finish(self) -> None:
@@ -64,7 +94,7 @@ class Commits:
         Raises:
             TrunklineError: A commit failed.
         """
-        if self._rows:
+        if len(self._next):
             self._begin()
         if self._under_way is not None:
             self._under_way.result()
@@ -82,14 +112,14 @@ class Commits:
     def _begin(self) -> None:
         if self._under_way is not None:
             self._under_way.result()
-        rows, self._rows = self._rows, []
+        gathered, self._next = self._next, Gathered()
         self._since = self._clock()
-        self._under_way = self._thread.submit(self._commit, rows)
+        self._under_way = self._thread.submit(self._commit, gathered)
 
-    def _commit(self, rows: list[Row]) -> None:
+    def _commit(self, gathered: Gathered) -> None:
         with self._times.busy("write"):
-            self._target.upsert(rows)
+            gathered.store(self._target)
             self._count += 1
             if self._count % _COMMITS_BETWEEN_TIDYING == 0:
                 self._target.tidy()
-        self._committed(rows)
+        self._committed(gathered)

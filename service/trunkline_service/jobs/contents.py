@@ -53,10 +53,14 @@ class Contents:
             claimed = self._recent[content_hash]
             claimed.set_result(outcome)
             self._bytes += _size(outcome)
-            for oldest in list(self._recent):
-                if self._bytes <= self._most_bytes:
-                    break
-                if oldest != content_hash and self._recent[oldest].done():
+            # Those under way stand near the end; one that does not is stepped over once, to the end.
+            steps = len(self._recent)
+            while self._bytes > self._most_bytes and steps:
+                steps -= 1
+                oldest = next(iter(self._recent))
+                if oldest == content_hash or not self._recent[oldest].done():
+                    self._recent.move_to_end(oldest)
+                else:
                     self._bytes -= _size(self._recent.pop(oldest).result())
 
     def give_up(self, content_hash: str, error: BaseException) -> None:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.batching.engine import Caller
+from trunkline_service.batching.engine import Caller, Embedded
 from trunkline_service.collections.convert import valid_vectors
 from trunkline_service.collections.filters import any_of
 from trunkline_service.collections.known import Known
+from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Row
 from trunkline_service.errors import ImageError, Overloaded, StorageError
 from trunkline_service.images.inputs import EncodedImage
-from trunkline_service.jobs.target import Limits, Vectors
+from trunkline_service.jobs.target import Limits, Vectors, within
 from trunkline_service.workspace import Workspace
 
 _log = logging.getLogger(__name__)
@@ -61,7 +62,8 @@ class LocalTarget:
         self.limits = Limits(
             images=max(1, min(_CHUNK_IMAGES, queue.max_images // (in_flight + 1))),
             bytes=max(1, min(_CHUNK_BYTES, queue.max_bytes // (in_flight + 1))),
-            image_bytes=workspace.settings.image.max_bytes,
+            # A single image must fit, too.
+            image_bytes=min(workspace.settings.image.max_bytes, max(1, queue.max_bytes // (in_flight + 1))),
         )
 
     def known(self) -> Known:
@@ -84,27 +86,38 @@ class LocalTarget:
 
     def embed(self, images: Sequence[bytes]) -> Vectors:
         """See `Target`."""
+        parts = [self._embed(part) for part in within(images, self.limits)]
+        errors: dict[int, ImageError] = {}
+        start = 0
+        for part in parts:
+            for position, error in part.errors.items():
+                if not isinstance(error, ImageError):
+                    # A defect or a deadline says nothing about the image: the job stops, and can be run again.
+                    raise error
+                errors[start + position] = error
+            start += len(part.vectors)
+        return Vectors(np.concatenate([part.vectors for part in parts]), errors)
+
+    def _embed(self, images: Sequence[bytes]) -> Embedded:
         encoded = [EncodedImage(data) for data in images]
+        caller = Caller(lane="bulk")
         while True:
             try:
-                embedded = self._workspace.embed_for(
-                    self._collection, encoded, self.model, Caller(lane="bulk")
-                )
-                break
+                return self._workspace.embed_for(self._collection, encoded, self.model, caller)
             except Overloaded as busy:
                 self._pause(busy.retry_after_s)
-        errors: dict[int, ImageError] = {}
-        for position, error in embedded.errors.items():
-            if not isinstance(error, ImageError):
-                # A defect or a deadline says nothing about the image: the job stops, and can be run again.
-                raise error
-            errors[position] = error
-        timings = embedded.timings
-        return Vectors(embedded.vectors, errors, timings.decode_s, timings.infer_s)
 
-    def upsert(self, rows: Sequence[Row]) -> int:
+    def upsert(self, rows: Sequence[Row]) -> None:
         """See `Target`."""
-        return self._collection.upsert(rows, space_id=self.spec.space_id, decode=self.spec.decode)
+        self._collection.upsert(rows, space_id=self.spec.space_id, decode=self.spec.decode)
+
+    def refresh(self, rows: Sequence[Row]) -> None:
+        """See `Target`."""
+        self._collection.refresh(rows, space_id=self.spec.space_id, decode=self.spec.decode)
+
+    def touch(self, touched: Sequence[Touched]) -> None:
+        """See `Target`."""
+        self._collection.touch(touched)
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `Target`."""
@@ -122,7 +135,7 @@ class LocalTarget:
     def tidy(self) -> None:
         """See `Target`."""
         try:
-            self._collection.compact()
+            self._collection.compact(keep=None)
         except StorageError as exc:
             # Others write at the same time. The next run tidies up.
             _log.info("collection %s was not compacted: %s", self.name, exc)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from trunkline_service.collections.known import Known, Verdict, stamp
 from trunkline_service.jobs.shard import WHOLE, Shard
 from trunkline_service.jobs.sources import SourceItem
 
-_AT_ONCE = 1024
+_AT_ONCE = 256
+_HELD_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def plan(
     shard: Shard = WHOLE,
     retry_failed: bool = False,
     verify: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Task]:
     """The images of a source that are not done, lazily.
 
@@ -68,9 +69,21 @@ def plan(
         shard: The part to do.
         retry_failed: Do error rows again.
         verify: Do every row again whose bytes are not what its content hash says.
+        stop: Asked before every item; True ends the plan there.
     """
-    mine = (item for item in items if shard.has(item.id))
-    while group := list(itertools.islice(mine, _AT_ONCE)):
+    stopped = False
+
+    def listing() -> Iterator[SourceItem]:
+        nonlocal stopped
+        for item in items:
+            stopped = stop()
+            if stopped:
+                return
+            if shard.has(item.id):
+                yield item
+
+    mine = listing()
+    while group := _ahead(mine):
         stamps = [stamp(item.size, item.mtime, item.etag) for item in group]
         for item, verdict in zip(
             group, known.judge([item.id for item in group], stamps).tolist(), strict=True
@@ -82,7 +95,20 @@ def plan(
             else:
                 listed.tasks += 1
                 yield Task(item, compare=verdict != Verdict.NEW)
-    listed.complete = True
+    listed.complete = not stopped
+
+
+def _ahead(items: Iterator[SourceItem]) -> list[SourceItem]:
+    """The next items, to be judged together: few where each holds its bytes already."""
+    group: list[SourceItem] = []
+    held = 0
+    for item in items:
+        group.append(item)
+        # Where no place is recorded, the bytes came with the item.
+        held += 0 if item.source else item.size or UNKNOWN_BYTES
+        if len(group) == _AT_ONCE or held >= _HELD_BYTES:
+            break
+    return group
 
 
 def chunks(tasks: Iterable[Task], most_images: int, most_bytes: int) -> Iterator[list[Task]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import trunkline
 from trunkline_service import errors
 from trunkline_service.collections.known import Known
+from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import DecodeModeMismatch, FailedPrecondition, ImageError
@@ -20,7 +21,7 @@ from trunkline_service.jobs.target import Limits, Vectors
 _CHUNK_IMAGES = 64
 _CHUNK_BYTES = 8 * 1024 * 1024
 _IDS_AT_ONCE = 500
-_KNOWN = ("status", "size", "mtime", "etag", "content_hash")
+_KNOWN = ("status", "size", "mtime", "etag", "content_hash", "source")
 
 
 class RemoteTarget:
@@ -76,7 +77,15 @@ class RemoteTarget:
         """See `Target`."""
         batches = self._client.scan(self.name, columns=_KNOWN, vectors=False)
         return Known(
-            (rows.ids, rows.statuses, rows.sizes, rows.mtimes, rows.etags, rows.content_hashes)
+            (
+                rows.ids,
+                rows.statuses,
+                rows.sizes,
+                rows.mtimes,
+                rows.etags,
+                rows.content_hashes,
+                rows.sources,
+            )
             for rows in batches
         )
 
@@ -111,18 +120,28 @@ class RemoteTarget:
                 f"with --decode {self.spec.decode}, or use another collection"
             )
         failures = {failure.index: _image_error(failure) for failure in result.errors}
-        timings = result.timings
-        return Vectors(
-            np.asarray(result.vectors, np.float32),
-            failures,
-            timings.decode_ms / 1000,
-            timings.infer_ms / 1000,
+        return Vectors(np.asarray(result.vectors, np.float32), failures)
+
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """See `Target`."""
+        self._client.upsert_rows(
+            self.name, map(_sent, rows), space_id=self.spec.space_id, decode=self.spec.decode
         )
 
-    def upsert(self, rows: Sequence[Row]) -> int:
-        """See `Target`."""
-        return self._client.upsert_rows(
-            self.name, map(_sent, rows), space_id=self.spec.space_id, decode=self.spec.decode
+    def refresh(self, rows: Sequence[Row]) -> None:
+        """See `Target`. What people said is read a moment before it is written back."""
+        before = self.find([row.id for row in rows])
+        self.upsert([_kept(row, before[row.id]) for row in rows if row.id in before])
+
+    def touch(self, touched: Sequence[Touched]) -> None:
+        """See `Target`; as `refresh`."""
+        before = self.find([entry.id for entry in touched])
+        self.upsert(
+            [
+                dataclasses.replace(before[entry.id], **entry._asdict())
+                for entry in touched
+                if entry.id in before
+            ]
         )
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -177,6 +196,13 @@ def _row(row: trunkline.Row) -> Row:
 
 def _sent(row: Row) -> trunkline.Row:
     return trunkline.Row(**{field.name: getattr(row, field.name) for field in dataclasses.fields(Row)})
+
+
+def _kept(row: Row, before: Row) -> Row:
+    said = {name: value for name, value in row.metadata.items() if value is not None}
+    return dataclasses.replace(
+        row, label=before.label, split=before.split, metadata={**before.metadata, **said}
+    )
 
 
 def _image_errors() -> dict[str, type[ImageError]]:

@@ -13,20 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from trunkline_service.collections.known import Known
-from trunkline_service.collections.rows import Row
 from trunkline_service.errors import InvalidArgument, JobStopped
 from trunkline_service.jobs.chunk import Done
-from trunkline_service.jobs.commits import Commits
+from trunkline_service.jobs.commits import Commits, Gathered
+from trunkline_service.jobs.lately import Lately
 from trunkline_service.jobs.options import JobOptions, JobResult, Progress
 from trunkline_service.jobs.pipeline import READERS, done_chunks
 from trunkline_service.jobs.plan import Listed, Task, plan
-from trunkline_service.jobs.sources import Source
+from trunkline_service.jobs.sources import Source, SourceItem
 from trunkline_service.jobs.stages import StageTimes
 from trunkline_service.jobs.target import Target
 from trunkline_service.jobs.vanished import vanished_ids
 
-# Fewer say nothing about a rate.
-_RATE_FROM = 200
+_LISTED_BETWEEN_REPORTS = 8192
 
 
 def run(
@@ -84,13 +83,15 @@ class _Job:
         self._job = uuid.uuid4().hex[:12]
         self._listed = Listed()
         self._errors: Counter[str] = Counter()
+        self._lately = Lately()
         self._done = self._embedded = self._touched = self._duplicates = self._committed = 0
 
     def run(self) -> JobResult:
         known = self._target.known()
 
-        def committed(rows: list[Row]) -> None:
-            self._committed += len(rows)
+        def committed(gathered: Gathered) -> None:
+            self._committed += len(gathered)
+            rows = (*gathered.new, *gathered.refreshed)
             known.note_contents([row.content_hash for row in rows if row.status == "ok"])
 
         options = self._options
@@ -101,7 +102,8 @@ class _Job:
             for done in done_chunks(
                 self._target, self._tasks(known), known, self._times, self._job, self._options.replace
             ):
-                commits.add(self._counted(done))
+                self._count(done)
+                commits.add(done)
                 self._report()
             commits.finish()
         except JobStopped:
@@ -114,41 +116,44 @@ class _Job:
 
     def _tasks(self, known: Known) -> Iterator[Task]:
         options = self._options
-        tasks = plan(
-            self._source.items(),
+        return plan(
+            self._watched(self._source.items()),
             known,
             self._listed,
             shard=options.shard,
             retry_failed=options.retry_failed,
             verify=options.verify,
+            stop=self._stop.is_set,
         )
-        for task in tasks:
-            if self._stop.is_set():
-                return
-            yield task
 
-    def _counted(self, done: Done) -> list[Row]:
-        """The rows of a chunk that are to be stored.
+    def _watched(self, items: Iterator[SourceItem]) -> Iterator[SourceItem]:
+        """Reports now and then, also where there is nothing to do for long."""
+        for number, item in enumerate(items, 1):
+            yield item
+            if number % _LISTED_BETWEEN_REPORTS == 0:
+                self._report()
+
+    def _count(self, done: Done) -> None:
+        """Adds a chunk up.
 
         Raises:
-            JobStopped: Too many images failed by now. The rows of this chunk that say so are
-                not stored: a disk that is not there must not become ten million of them.
+            JobStopped: Too many images failed lately. The rows of this chunk that say so are not stored: a
+                disk that is not there must not become ten million of them.
         """
-        errors = [row for row in done.rows if row.error is not None]
-        self._errors.update(row.error.partition(":")[0] for row in errors if row.error is not None)
-        self._errors.update(done.unread)
-        self._done += len(done.rows) + len(done.unread)
-        self._touched += done.touched
+        reasons = done.reasons
+        self._errors.update(reasons)
+        self._done += done.images
+        self._touched += len(done.touched)
         self._duplicates += done.duplicates
-        self._embedded += len(done.rows) - len(errors) - done.touched
-        failed = self._errors.total()
-        if self._done >= _RATE_FROM and failed > self._options.max_error_rate * self._done:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in self._errors.most_common(3))
+        self._embedded += done.images - len(reasons) - len(done.touched)
+        self._lately.add(done.images, len(reasons))
+        if self._lately.rate > self._options.max_error_rate:
+            said = ", ".join(f"{reason} {count}" for reason, count in self._errors.most_common(3))
             raise JobStopped(
-                f"the job stopped: {failed} of {self._done} images failed ({reasons}), and --max-error-rate is "
-                f"{self._options.max_error_rate:g}. Is the source there, and are these images? What was stored stays"
+                f"the job stopped: {self._lately.failed} of the last {self._lately.images} images failed ({said} in "
+                f"all), and --max-error-rate is {self._options.max_error_rate:g}. Is the source there, and are these "
+                "images? What was stored stays"
             )
-        return done.rows
 
     def _report(self) -> None:
         if self._progress is None:

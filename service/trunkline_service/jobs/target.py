@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.known import Known
+from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import ImageError
@@ -30,6 +31,20 @@ class Limits:
     image_bytes: int
 
 
+def within(images: Sequence[bytes], limits: Limits) -> Iterator[list[bytes]]:
+    """Cuts images into requests by what they really hold; one that is too large goes alone."""
+    part: list[bytes] = []
+    size = 0
+    for image in images:
+        if part and (len(part) == limits.images or size + len(image) > limits.bytes):
+            yield part
+            part, size = [], 0
+        part.append(image)
+        size += len(image)
+    if part:
+        yield part
+
+
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """The answer to a request.
@@ -37,14 +52,10 @@ class Vectors:
     Attributes:
         vectors: float32 (N, dim); NaN where an image failed.
         errors: Images that can't be used, by position.
-        decode_s: Mean seconds that an image was decoded.
-        infer_s: Mean seconds of the batches that they ran in.
     """
 
     vectors: NDArray[np.float32]
     errors: Mapping[int, ImageError]
-    decode_s: float = 0.0
-    infer_s: float = 0.0
 
 
 class Target(Protocol):
@@ -83,8 +94,16 @@ class Target(Protocol):
         """
         ...
 
-    def upsert(self, rows: Sequence[Row]) -> int:
-        """One commit; gives the version after it."""
+    def upsert(self, rows: Sequence[Row]) -> None:
+        """Stores new rows in one commit."""
+        ...
+
+    def refresh(self, rows: Sequence[Row]) -> None:
+        """Stores rows anew that are there; labels, splits and users' columns that they don't name stay."""
+        ...
+
+    def touch(self, touched: Sequence[Touched]) -> None:
+        """Notes where sources are now and how old; nothing else changes."""
         ...
 
     def delete(self, ids: Sequence[str]) -> int:

@@ -85,4 +85,4 @@ def _keys(collection: Collection) -> Iterator[list[list[object]]]:
     for batch in collection.scan(["id"], batch_size=_BATCH):
         ids = batch.column("id").to_pylist()
         nothing: list[object] = [None] * len(ids)
-        yield [ids, ["ok"] * len(ids), nothing, nothing, nothing, [""] * len(ids)]
+        yield [ids, ["ok"] * len(ids), nothing, nothing, nothing, [""] * len(ids), [""] * len(ids)]
