@@ -184,6 +184,11 @@ def test_relabel_with_lists_of_labels(run, corrections):
         ("relabel", "photos", "--id", "a", "--label", "x", "--label", "y"),
         ("relabel", "photos", "--id", "a", "--label", "x", "--param", "1"),
         ("delete", "photos"),
+        ("drop", "photos"),
+        ("delete", "photos", "--id", "a"),
+        ("purge", "photos", "--id", "a"),
+        ("restore", "photos", "1"),
+        ("compact", "photos", "--keep-days", "1", "--keep-all"),
         ("delete", "photos", "--id", "a", "--where", "true"),
         ("purge", "photos", "--id", "a", "--param", "1"),
         ("export", "photos", "--to", "photos.csv"),
@@ -198,13 +203,22 @@ def test_options_that_contradict_are_a_matter_of_usage(run, photos, words):
 
 
 def test_delete_purge_and_drop(run, photos):
-    assert run("delete", photos, "--id", "a", "--id", "absent")["rows"] == 1
+    assert run("delete", photos, "--id", "a", "--id", "absent", "--yes")["rows"] == 1
     assert run("delete", photos, "--where", "status = ?", "--param", "error", "--yes")["rows"] == 1
     assert run("show", f"{photos}@{run('show', photos)['version'] - 1}")["errors"] == 1
-    assert run("purge", photos, "--id", "b")["rows"] == 1
+    assert run("purge", photos, "--id", "b", "--yes")["rows"] == 1
     assert run("versions", photos)[0]["rows"] == 1
-    run("drop", photos)
+    run("drop", photos, "--yes")
     assert run("list") == []
+
+
+@pytest.mark.parametrize(
+    "words", [("drop",), ("delete", "--id", "a"), ("purge", "--where", "true"), ("restore", "1")]
+)
+def test_nothing_is_destroyed_where_nobody_can_be_asked(run, photos, words):
+    version = run("show", photos)["version"]
+    assert "add --yes" in run(words[0], photos, *words[1:], status=2)
+    assert run("show", photos)["version"] == version
 
 
 def test_somebody_at_a_terminal_is_asked(run, photos, monkeypatch):
@@ -228,13 +242,17 @@ def test_somebody_at_a_terminal_is_asked(run, photos, monkeypatch):
 def test_versions_tags_restore_and_compact(run, photos):
     first = run("show", photos)["version"]
     assert run("tag", photos, "reviewed")["version"] == first
-    run("delete", photos, "--id", "a")
+    run("delete", photos, "--id", "a", "--yes")
     assert labels(run, "b") == ["y"]
     found = {version["version"]: version for version in run("versions", photos)}
     assert (found[first]["tags"], found[first]["rows"], found[first + 1]["rows"]) == (["reviewed"], 4, 3)
-    assert run("restore", photos, str(first))["restored"] == first
+    assert run("restore", photos, str(first), "--yes")["restored"] == first
     assert labels(run, "a") == ["x"]
     run("untag", photos, "reviewed")
+    count = len(run("versions", photos))
+    done = run("compact", photos, "--keep-all")
+    assert (done["versions_removed"], done["fragments_after"]) == (0, 1)
+    assert len(run("versions", photos)) >= count
     assert run("compact", photos, "--keep-days", "0")["versions_removed"] >= 3
     assert len(run("versions", photos)) == 1
 
@@ -253,7 +271,7 @@ def test_aliases(run, say, photos):
 def test_export_and_import(run, photos, tmp_path):
     before = run("show", photos)["version"]
     assert run("export", photos, "--to", "all.parquet")["rows"] == 4
-    run("delete", photos, "--id", "a")
+    run("delete", photos, "--id", "a", "--yes")
     assert (
         run("export", f"{photos}@{before}", "--to", "some.parquet", "--where", "grade = ?", "--param", "1")[
             "rows"
@@ -274,3 +292,22 @@ def test_errors_of_a_call_are_raised_as_they_are(run, photos):
     done = click.testing.CliRunner().invoke(trunkline_command, ["collections", "get", "photos", "absent"])
     assert isinstance(done.exception, (TrunklineError, trunkline.TrunklineError))
     assert "no row 'absent'" in str(done.exception)
+
+
+def test_one_is_one(run, say, photos):
+    assert ", 1 error, " in say("show", photos)
+    assert "1 row relabelled" in say("relabel", photos, "--id", "a", "--label", "z")
+    assert "1 row deleted" in say("delete", photos, "--id", "a", "--yes")
+
+
+def test_a_condition_that_can_not_be_used_is_shown_as_it_was_written_and_once(run, photos):
+    for command in ("export", "delete", "relabel"):
+        options = {"export": ("--to", "x.parquet"), "delete": ("--yes",), "relabel": ("--label", "x")}[
+            command
+        ]
+        words = ["collections", command, photos, "--where", "bogus = 1", *options]
+        done = click.testing.CliRunner().invoke(trunkline_command, words)
+        said = str(done.exception)
+        assert "where 'bogus = 1' can't be used" in said
+        assert said.count("bogus") == 2
+        assert said.count("content_hash") == 1

@@ -68,7 +68,7 @@ def test_what_trunkline_keeps_can_not_be_set(filled: Collection, column: str) ->
 
 @pytest.mark.parametrize(
     ("value", "column", "words"),
-    [("x", "colour", "no column 'colour'"), ("x", "n", "'x'.*int64"), (1.5, "n", "1.5"), (1, "label", "1"),
+    [("x", "colour", "no column 'colour'"), ("x", "n", "'x'.*int64"), (True, "n", "True"), (1, "label", "1"),
      (1, "split", "1"), (("x",), "label", "one label a row"), (("x",), "n", "tuple")],
 )  # fmt: skip
 def test_values_that_a_column_can_not_hold_are_refused(

@@ -301,3 +301,13 @@ def test_a_change_that_others_keep_crossing_is_given_up_with_the_reason(collecti
     with pytest.raises(StorageError, match="free space"):
         upkeep.retried(collection._handle, "compacted", broken)
     assert len(tries) == 1
+
+
+def test_a_compaction_that_keeps_all_merges_files_and_removes_no_version(collection: Collection) -> None:
+    versions = [write(collection, row(name)) for name in "abc"]
+    before = contents(collection)
+    done = collection.compact(keep=None)
+    assert (done.fragments_before, done.fragments_after) == (3, 1)
+    assert (done.versions_removed, done.bytes_freed) == (0, 0)
+    assert [collection.info(version).rows for version in versions] == [1, 2, 3]
+    assert contents(collection) == before

@@ -96,15 +96,16 @@ def test_a_day_with_a_collection(run, home):
     run("alias", "day@prod", "--to", "day")
     assert run("show", "day@prod")["rows"] == COUNT - 1
     assert run("show", "day@imported")["rows"] == COUNT
-    assert "untag" in run("purge", "day", "--id", "v00", status=1)
+    assert "untag" in run("purge", "day", "--id", "v00", "--yes", status=1)
     run("untag", "day", "imported")
-    assert run("purge", "day", "--id", "v00")["rows"] == 1
+    assert run("purge", "day", "--id", "v00", "--yes")["rows"] == 1
     assert len(run("versions", "day")) == 1
-    run("restore", "day", "1", status=1)
+    run("restore", "day", "1", "--yes", status=1)
+    assert run("compact", "day", "--keep-all")["versions_removed"] == 0
     assert run("compact", "day")["fragments_after"] == 1
-    assert "day@prod" in run("drop", "day", status=1)
+    assert "day@prod" in run("drop", "day", "--yes", status=1)
     run("unalias", "day@prod")
-    run("drop", "day")
+    run("drop", "day", "--yes")
     assert "day" not in {info["name"] for info in run("list")}
 
 

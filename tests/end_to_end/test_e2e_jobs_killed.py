@@ -149,7 +149,7 @@ def test_interrupted_once_a_job_stores_what_it_began_and_says_how_to_go_on(tmp_p
     if not result["stopped"]:
         pytest.skip("the job ended before the signal came")
     assert process.returncode == 130
-    assert "run the same command again" in said
+    assert "To go on later: trunkline embed" in said
     stored = len(support.rows_of(tmp_path / "data", "c"))
     assert stored == result["embedded"]
     again = subprocess.run([*support.CLI, *job], cwd=tmp_path, capture_output=True, text=True, check=True)

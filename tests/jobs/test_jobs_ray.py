@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
 import numpy as np
 import pytest
 
-from trunkline_service.errors import InvalidArgument, JobStopped
+from trunkline_service.errors import InternalError, InvalidArgument, JobStopped, ModelNotFound
 from trunkline_service.jobs.options import JobOptions
 from trunkline_service.jobs.sources import GivenSource, resolve
 
@@ -99,3 +103,89 @@ def test_a_source_that_fails_stops_the_job(cluster, workspace):
 def test_what_this_engine_does_not_do_is_said(workspace, photos):
     with pytest.raises(InvalidArgument, match="local engine"):
         start(workspace, resolve(str(photos)), "c", options={"prune": True})
+
+
+def test_lists_of_labels_are_stored_as_such(cluster, workspace, solid_image):
+    items = [(f"{n}.png", solid_image(n), {"label": ("x", "y")[: n + 1]}) for n in range(2)]
+    start(workspace, GivenSource(items), "c")
+    collection = workspace.collections.open("c")
+    assert collection.spec.multi_label
+    assert [row.label for row in collection.get(["0.png", "1.png"])] == [("x",), ("x", "y")]
+
+
+def test_a_touched_file_keeps_its_vector_and_its_label(cluster, workspace, photos):
+    start(workspace, resolve(str(photos)), "c")
+    collection = workspace.collections.open("c")
+    collection.relabel({"train/ants/1.png": "by hand"})
+    for path in photos.rglob("*.png"):
+        os.utime(path, (1, 1))
+    again = start(workspace, resolve(str(photos)), "c")
+    assert (again.embedded, again.touched, again.unchanged) == (0, 5, 0)
+    assert collection.get(["train/ants/1.png"])[0].label == "by hand"
+
+
+def test_a_refusal_inside_a_worker_comes_out_as_itself(cluster, workspace, solid_image):
+    items = [("a.png", solid_image(1), {"score": "much"})]
+    start(workspace, GivenSource(items), "c")
+    items = [("b.png", solid_image(2), {"score": 5})]
+    with pytest.raises(InvalidArgument) as caught:
+        start(workspace, GivenSource(items), "c")
+    assert type(caught.value) is InvalidArgument
+    assert caught.value.message.startswith("row 'b.png', column 'score': 5 is of type int64")
+    assert "\n" not in str(caught.value)
+
+
+def broken(_limit):
+    raise KeyError("something of ours")
+
+
+def test_a_defect_inside_a_worker_is_logged_and_hidden(cluster, workspace, caplog):
+    class Broken(GivenSource):
+        def items(self):
+            for item in super().items():
+                yield dataclasses.replace(item, read=broken)
+
+    with pytest.raises(InternalError) as caught:
+        start(workspace, Broken([("a.png", b"x", {})]), "c")
+    assert "\n" not in str(caught.value)
+    assert "something of ours" in caplog.text
+
+
+def test_a_worker_that_can_not_begin_says_why(cluster, workspace, photos, tmp_path):
+    class Withdrawn(GivenSource):
+        def items(self):
+            shutil.move(tmp_path / "models", tmp_path / "withdrawn")
+            yield from super().items()
+
+    with pytest.raises(ModelNotFound, match="tiny"):
+        start(workspace, Withdrawn([("a.png", b"x", {})]), "c")
+
+
+def test_a_stop_is_heard_within_a_group_of_shards(cluster, workspace, many):
+    stop = threading.Event()
+    steps = []
+
+    def first(step):
+        steps.append(step.done)
+        stop.set()
+
+    result = start(workspace, resolve(str(many)), "c", progress=first, stop=stop)
+    assert result.stopped
+    assert steps == [20]
+    again = start(workspace, resolve(str(many)), "c")
+    assert not again.stopped
+    assert again.unchanged + again.embedded + again.failed_before + sum(again.errors.values()) == 300
+
+
+def test_a_job_of_the_command_line_says_nothing_of_ray(workspace, photos, tmp_path):
+    place = ("--models", workspace.settings.models, "--data", workspace.settings.data)
+    command = ["-m", "trunkline_service.cli.entry", "embed", str(photos), "--into", "c", "--engine", "ray"]
+    done = subprocess.run(
+        [sys.executable, *command, "--workers", "1", "--model", "tiny", *place],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "5 embedded" in done.stdout
+    assert [line for line in done.stderr.splitlines() if not line.startswith("next: ")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from trunkline_service.errors import FailedPrecondition, InvalidArgument
 from trunkline_service.images.inputs import EncodedImage
 from trunkline_service.jobs.sources import resolve
 from trunkline_service.jobs.sources.recorded import RecordedSource
+from trunkline_service.workspace import carry_over
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_nothing_is_switched_before_every_row_is_there(workspace, job, flowers, 
     workspace.fit_head("old", "tone", folds=2)
     (flowers / "dark/0.png").unlink()
     job(flowers, "new", other)
-    with pytest.raises(FailedPrecondition, match=r"lacks 1 rows.*--from-collection old"):
+    with pytest.raises(FailedPrecondition, match=r"lacks 1 row that.*--from-collection old"):
         workspace.switch("old", "new")
     assert workspace.heads.card("tone").version == 1
     assert workspace.collections.resolve("flowers@prod").collection.name == "old"
@@ -108,3 +110,67 @@ def test_prefixes_are_kept(workspace, job, flowers, other):
     job(resolve(str(flowers), id_prefix="p/"), "old")
     job(RecordedSource(workspace.collections.open("old")), "new", other)
     assert workspace.collections.open("new").get(["p/dark/0.png"])[0].label == "dark"
+
+
+def test_what_people_corrected_meanwhile_is_not_lost(workspace, job, flowers, other):
+    job(flowers, "old")
+    old = workspace.collections.open("old")
+    job(RecordedSource(old), "new", other)
+    new = workspace.collections.open("new")
+    old.relabel({"dark/0.png": "light", "dark/1.png": None, "dark/2.png": "light"})
+    old.relabel({"dark/2.png": "test"}, "split")
+    (row,) = old.get(["light/3.png"])
+    graded = dataclasses.replace(row, metadata={"grade": 1})
+    old.upsert([graded], space_id=old.spec.space_id, decode="exact")
+    old.relabel({"light/4.png": 0.5, "light/5.png": 3}, "grade")
+    before = new.get(["dark/0.png"])[0]
+    switched = workspace.switch("old", "new")
+    assert switched.relabelled == 6
+    zero, one, two, three, four, five = new.get(
+        ["dark/0.png", "dark/1.png", "dark/2.png", "light/3.png", "light/4.png", "light/5.png"]
+    )
+    assert (zero.label, one.label, two.label, two.split) == ("light", None, "light", "test")
+    assert [found.metadata for found in (three, four, five)] == [{"grade": 1}, {"grade": 0.5}, {"grade": 3}]
+    np.testing.assert_array_equal(zero.embedding, before.embedding)
+    assert new.spec.space_id != old.spec.space_id
+    assert workspace.switch("old", "new").relabelled == 0
+
+
+def test_lists_of_labels_are_carried_over(workspace, job, flowers, other):
+    job(flowers, "source")
+    rows = [
+        dataclasses.replace(row, label=("a",))
+        for row in workspace.collections.open("source").find(["dark/0.png", "dark/1.png"]).values()
+    ]
+    spec = workspace.collections.open("source").spec
+    old = workspace.open_for("old", spec.model, multi_label=True)
+    old.upsert(rows, space_id=spec.space_id, decode="exact")
+    new = workspace.open_for("new", spec.model, multi_label=True)
+    new.upsert(rows, space_id=spec.space_id, decode="exact")
+    old.relabel({"dark/0.png": ("a", "b")})
+    assert workspace.switch("old", "new").relabelled == 1
+    assert [row.label for row in new.get(["dark/0.png", "dark/1.png"])] == [("a", "b"), ("a",)]
+
+
+def test_many_corrections_are_carried_over_in_parts(workspace, job, flowers, other, monkeypatch):
+    monkeypatch.setattr(carry_over, "_AT_ONCE", 5)
+    job(flowers, "old")
+    old = workspace.collections.open("old")
+    job(RecordedSource(old), "new", other)
+    old.relabel_where("all", "true")
+    assert workspace.switch("old", "new").relabelled == 24
+    assert workspace.collections.open("new").info().labels == {"all": 24}
+
+
+def test_an_error_row_of_the_new_collection_is_no_row(workspace, job, flowers, other):
+    job(flowers, "old")
+    workspace.collections.set_alias("flowers@prod", "old")
+    old = workspace.collections.open("old")
+    hidden = (flowers / "dark/0.png").rename(flowers / "hidden")
+    assert job(RecordedSource(old), "new", other).errors == {"unreadable_file": 1}
+    with pytest.raises(FailedPrecondition, match=r"lacks 1 row.*--from-collection old.*--retry-failed"):
+        workspace.switch("old", "new")
+    assert workspace.collections.resolve("flowers@prod").collection.name == "old"
+    hidden.rename(flowers / "dark/0.png")
+    job(RecordedSource(old), "new", other, retry_failed=True)
+    assert workspace.switch("old", "new").aliases == ("flowers@prod",)

@@ -156,44 +156,6 @@ def test_equal_bytes_are_embedded_once(workspace, job, png, monkeypatch):
     np.testing.assert_array_equal(rows[0].embedding, rows[1].embedding)
 
 
-def test_vanished_files_are_reported_and_pruned_on_request_only(photos, workspace, job, png):
-    other = photos.parent / "other"
-    other.mkdir()
-    (other / "x.png").write_bytes(png(solid(9)))
-    job(photos)
-    job(other)
-    (photos / "train/ants/1.png").unlink()
-    assert (job(photos).vanished, job(photos).pruned) == (1, 0)
-    result = job(photos, prune=True)
-    assert (result.vanished, result.pruned) == (1, 1)
-    # The other source's row is not this one's business.
-    assert {row["id"] for row in rows_of(workspace)} == {
-        "train/ants/2.png",
-        "train/bees/3.png",
-        "train/bees/4.png",
-        "val/ants/5.png",
-        "x.png",
-    }
-
-
-def test_nothing_is_pruned_where_a_folder_could_not_be_listed(photos, workspace, job, monkeypatch):
-    job(photos)
-    real = os.scandir
-
-    def scandir(folder):
-        if str(folder).endswith("bees"):
-            raise PermissionError(13, "Permission denied", str(folder))
-        return real(folder)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    result = job(photos)
-    assert result.problems
-    assert result.vanished is None
-    with pytest.raises(InvalidArgument, match="prune"):
-        job(photos, prune=True)
-    assert workspace.collections.open("c").info().rows == 5
-
-
 def test_two_sources_with_equal_ids_do_not_overwrite_each_other(tmp_path, workspace, job, png):
     for name, value in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
@@ -308,16 +270,6 @@ def test_shards_together_give_the_rows_of_one_job(photos, workspace, job):
         job(photos, "shards", shard=Shard(number, 3))
     job(photos, "whole")
     assert rows_of(workspace, "shards") == rows_of(workspace, "whole")
-
-
-def test_pruning_a_shard_leaves_the_others_alone(photos, workspace, job):
-    job(photos)
-    for path in photos.rglob("*.png"):
-        if path.name != "5.png":
-            path.unlink()
-    gone = sum(job(photos, prune=True, shard=Shard(number, 2)).pruned for number in (1, 2))
-    assert gone == 4
-    assert [row["id"] for row in rows_of(workspace)] == ["val/ants/5.png"]
 
 
 def test_progress_says_how_far_it_is(photos, job):

@@ -56,13 +56,37 @@ def test_items_tell_size_time_and_place_and_are_read(tmp_path):
     assert pickle.loads(pickle.dumps(item)).read(LIMIT) == b"a/1.jpg"
 
 
-def test_hidden_files_and_links_to_folders_are_left_out(tmp_path):
+def test_hidden_files_are_left_out(tmp_path):
     write(tmp_path, "a/1.jpg", ".h/2.jpg", "a/.3.jpg", "a/notes.TXT", "a/none")
-    (tmp_path / "again.jpg").symlink_to(tmp_path / "a")
     source = FolderSource(tmp_path)
     assert list(by_id(source)) == ["a/1.jpg"]
-    assert source.left_out() == {".txt": 1, "no suffix": 1, "link to a folder": 1}
+    assert source.left_out() == {".txt": 1, "no suffix": 1}
     assert source.problems() == ()
+
+
+def test_a_link_to_a_folder_is_a_problem_because_its_images_are_missing(tmp_path):
+    write(tmp_path, "a/1.jpg", "b.jpg")
+    (tmp_path / "again").symlink_to(tmp_path / "a")
+    (tmp_path / ".hidden").symlink_to(tmp_path / "a")
+    source = FolderSource(tmp_path)
+    assert list(by_id(source)) == ["b.jpg", "a/1.jpg"]
+    assert source.problems() == (f"{tmp_path}/again: a link to a folder; not followed",)
+    assert source.left_out() == {}
+    # A glob that would not look into it misses nothing.
+    flat = resolve(f"{tmp_path}/*.jpg")
+    assert list(by_id(flat)) == ["b.jpg"]
+    assert flat.problems() == ()
+
+
+def test_two_names_of_one_id_are_not_both_given(tmp_path):
+    write(tmp_path, "a\\xff.jpg", "b.jpg")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.jpg")).write_bytes(b"raw")
+    source = FolderSource(tmp_path)
+    items = list(source.items())
+    assert sorted(item.id for item in items) == ["a\\xff.jpg", "b.jpg"]
+    (problem,) = source.problems()
+    assert problem.startswith(f"id {items[0].id!r} comes twice; ")
+    assert "1 problems (id" in source.describe()
 
 
 def test_the_interpretation_is_said(tmp_path):
@@ -87,7 +111,9 @@ def test_hostile_files_are_items_whose_reading_says_why(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     raw = os.fsencode(tmp_path) + b"/\xff.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"raw")
-    items = by_id(FolderSource(tmp_path))
+    source = FolderSource(tmp_path)
+    items = by_id(source)
+    assert all(source.covers(item.id, item.source) for item in items.values())
     (tmp_path / "gone.jpg").unlink()
 
     reasons = {}
@@ -184,18 +210,43 @@ def test_a_folder_is_held_in_stretches(tmp_path, monkeypatch):
 
 def test_what_a_folder_covers(tmp_path):
     source = FolderSource(write(tmp_path, "1.jpg"))
-    assert source.covers(f"{tmp_path}/gone/2.jpg")
-    # Of its shards, of its neighbours, of nobody.
-    for other in (f"{tmp_path}/x.tar#1.jpg", f"{tmp_path}2/1.jpg", f"{tmp_path}/t.parquet#3", ""):
-        assert not source.covers(other)
+    assert source.covers("gone/2.jpg", f"{tmp_path}/gone/2.jpg")
+    assert FolderSource(tmp_path, id_prefix="x/").covers("x/1.jpg", f"{tmp_path}/1.jpg")
+    assert FolderSource("/").covers("a/1.jpg", "/a/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("row_id", "source"),
+    [
+        # Of `--id-prefix x/`, of the folder below, of a table with its own ids.
+        ("x/train/1.jpg", "{root}/train/1.jpg"),
+        ("1.jpg", "{root}/train/1.jpg"),
+        ("7", "{root}/train/1.jpg"),
+        # Of a shard, of a table, of a neighbour, of nobody.
+        ("x.tar#1.jpg", "{root}/x.tar#1.jpg"),
+        ("t.parquet#3", "{root}/t.parquet#3"),
+        ("1.jpg", "{root}2/1.jpg"),
+        ("1.jpg", ""),
+        # What it does not give: hidden, no image, no file's name.
+        (".h/1.jpg", "{root}/.h/1.jpg"),
+        ("../1.jpg", "{root}/../1.jpg"),
+        ("a//1.jpg", "{root}/a//1.jpg"),
+        ("a.txt", "{root}/a.txt"),
+    ],
+)
+def test_rows_of_other_jobs_are_no_business_of_a_folder(tmp_path, row_id, source):
+    assert not FolderSource(tmp_path).covers(row_id, source.format(root=tmp_path))
 
 
 def test_a_glob_takes_what_matches_below_its_fixed_part(tmp_path):
     write(tmp_path, "train/cat/1.jpg", "train/cat/2.png", "train/dog/3.jpg", "val/cat/4.jpg", "5.jpg")
     source = resolve(f"{tmp_path}/train/*/?.jpg")
     assert {item.id: item.label for item in source.items()} == {"cat/1.jpg": "cat", "dog/3.jpg": "dog"}
-    assert source.covers(f"{tmp_path}/train/gone/7.jpg")
-    assert not source.covers(f"{tmp_path}/train/cat/2.png")
+    assert source.covers("gone/7.jpg", f"{tmp_path}/train/gone/7.jpg")
+    assert not source.covers("cat/2.png", f"{tmp_path}/train/cat/2.png")
+    # Of a glob whose fixed part ends elsewhere.
+    assert not source.covers("train/gone/7.jpg", f"{tmp_path}/train/gone/7.jpg")
+    assert not source.multi_label
     assert sorted(by_id(resolve(f"{tmp_path}/**"))) == sorted(by_id(FolderSource(tmp_path)))
     with pytest.raises(InvalidArgument, match=r"no image that matches '\*.gif'"):
         list(resolve(f"{tmp_path}/*.gif").items())

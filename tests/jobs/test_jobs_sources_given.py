@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import ImageTooLarge, InvalidArgument, UnreadableFile
 from trunkline_service.jobs.sources import GivenSource
 from trunkline_service.jobs.sources.recorded import RecordedSource
+from trunkline_service.jobs.sources.seen import SeenIds
 
 LIMIT = 1000
 IMAGES = [
@@ -25,12 +27,15 @@ IMAGES = [
 def test_images_that_are_given():
     source = GivenSource(IMAGES, id_prefix="p/")
     a, b, c = source.items()
-    assert (a.id, a.label, a.split, a.metadata, a.size) == ("p/a", "x", "train", {"k": 1}, 1)
+    # Another one's label is a list.
+    assert source.multi_label
+    assert (a.id, a.label, a.split, a.metadata, a.size) == ("p/a", ("x",), "train", {"k": 1}, 1)
     assert (b.label, b.read(LIMIT), c.read(LIMIT)) == (("x", "y"), b"22", b"3")
     # Nothing but their bytes tells one from what took its place.
     assert a.etag == hashlib.sha256(b"1").hexdigest()
     assert a.source == ""
-    assert not source.covers("")
+    assert not source.covers("p/a", "")
+    assert not GivenSource(IMAGES[:1]).multi_label
     with pytest.raises(ImageTooLarge):
         b.read(1)
     assert source.describe() == "3 images; 2 labels given (x, y); splits train 1"
@@ -43,6 +48,36 @@ def test_an_iterator_is_listed_once():
     assert len(list(source.items())) == 3
     with pytest.raises(InvalidArgument, match="listed before"):
         list(source.items())
+
+
+def test_an_id_that_was_given_before_is_left_out():
+    source = GivenSource([("a", b"1", {}), ("b", b"2", {}), ("a", b"3", {})])
+    assert [(item.id, item.read(LIMIT)) for item in source.items()] == [("a", b"1"), ("b", b"2")]
+    assert source.problems() == (
+        "id 'a' comes twice; the later image was left out: give it an id of its own",
+    )
+
+
+def test_every_id_that_comes_again_is_found(monkeypatch):
+    ids = [f"image {number}" for number in range(5000)]
+    seen = SeenIds()
+    assert all(map(seen.add, ids))
+    assert not any(map(seen.add, ids))
+    assert len(seen) == 5000
+    # The hash that is the mark of a free slot, and hashes that want one slot.
+    monkeypatch.setattr(
+        "trunkline_service.jobs.sources.seen.hash", lambda text: len(text) * 2**20, raising=False
+    )
+    few = SeenIds()
+    assert [few.add(text) for text in ("", "a", "bb", "a", "", "bb")] == [True] * 3 + [False] * 3
+
+
+def test_what_is_remembered_of_ids_is_small():
+    seen = SeenIds()
+    for number in range(60_000):
+        seen.add(str(number))
+    # 20 million of them within 1 GB, with the copy that is made while it grows.
+    assert len(seen._slots) * seen._slots.itemsize * 1.5 / len(seen) < 50
 
 
 @pytest.mark.parametrize(
@@ -85,18 +120,41 @@ def test_recorded_sources_are_read_again(tmp_path):
                 etag="e",
                 size=3,
                 mtime=1.5,
+                job="j",
                 metadata={"w": 3},
             ),
             Row("2", None, status="error", error="unreadable_file: x", metadata={"w": None}),
+            Row("3", vector, source=str(tmp_path / "1.jpg")),
         ],
         space_id="sp1-a",
         decode="exact",
     )
     source = RecordedSource(collection)
-    one, two = sorted(source.items(), key=lambda item: item.id)
+    one, two, three = sorted(source.items(), key=lambda item: item.id)
     assert (one.label, one.split, one.etag, one.size, one.mtime) == ("a", "train", "e", 3, 1.5)
-    assert (one.metadata, two.metadata) == ({"w": 3}, {"w": None})
+    # A null says nothing.
+    assert (one.metadata, two.metadata) == ({"w": 3}, {})
     assert one.read(LIMIT) == b"one"
     with pytest.raises(UnreadableFile, match="its source was not recorded"):
         two.read(LIMIT)
-    assert source.describe() == "2 images; 1 labels from the collection (a); splits train 1"
+    # Whoever wrote this row by a request could have named any file of the operator's.
+    with pytest.raises(
+        UnreadableFile, match="recorded by a caller, not by a job; embed it from its own source"
+    ):
+        three.read(LIMIT)
+    assert pickle.loads(pickle.dumps(three)).source == f"{tmp_path}/1.jpg"
+    assert not source.covers(one.id, one.source)
+    assert not source.multi_label
+    assert source.describe() == "3 images; 1 labels from the collection (a); splits train 1"
+
+
+def test_lists_of_labels_are_recorded_as_such(tmp_path):
+    spec = CollectionSpec(
+        space_id="sp1-a", dim=4, model="tiny@1", artifact_id="ar1-a", decode="exact", multi_label=True
+    )
+    collection = CollectionStore(str(tmp_path / "data")).create("many", spec)
+    rows = [Row("1", np.ones(4, np.float32), label=("a", "b")), Row("2", np.ones(4, np.float32))]
+    collection.upsert(rows, space_id="sp1-a", decode="exact")
+    source = RecordedSource(collection)
+    assert source.multi_label
+    assert {item.id: item.label for item in source.items()} == {"1": ("a", "b"), "2": None}

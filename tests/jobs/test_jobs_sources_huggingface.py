@@ -60,8 +60,23 @@ def test_rows_of_a_data_set(tmp_path, images, stream):
     assert [pickle.loads(pickle.dumps(item)).read(LIMIT) for item in items] == expected
     assert [reader_of(item.source)(LIMIT) for item in items] == expected
     assert items[4].source == f"{tmp_path}/set/data-00001-of-00002.arrow#photo/1"
-    assert source.covers(items[4].source)
-    assert not source.covers(f"{tmp_path}/set2/data-00001-of-00002.arrow#1")
+    assert all(source.covers(item.id, item.source) for item in items)
+    place = f"{tmp_path}/set/data-00001-of-00002.arrow#photo/"
+    # Rows that it has no more, of files that it has and of one that it has no more.
+    assert source.covers("h-00000012", f"{place}9")
+    assert source.covers("h-00000012", f"{tmp_path}/set/data-00002-of-00003.arrow#photo/2")
+    for row_id, other in (
+        # Of another prefix, with other ids, of another row, column or folder.
+        ("00000004", f"{place}1"),
+        ("h-7", f"{place}1"),
+        ("h-00000003", f"{place}1"),
+        ("h-00000004", f"{tmp_path}/set/data-00001-of-00002.arrow#1"),
+        ("h-00000004", f"{tmp_path}/set2/data-00001-of-00002.arrow#photo/1"),
+        ("h-00000001", f"{tmp_path}/set/data-00002-of-00003.arrow#photo/2"),
+        ("h-00000004", ""),
+    ):
+        assert not source.covers(row_id, other)
+    assert not source.multi_label
     assert source.describe().startswith(
         "5 images; 2 labels from the data set (cat, dog); Hugging Face data set; "
     )
@@ -71,7 +86,11 @@ def test_splits_of_a_data_set(tmp_path, images):
     for name in ("train", "validation"):
         save(tmp_path / "set" / name, images)
     (tmp_path / "set/dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
-    items = list(resolve(str(tmp_path / "set")).items())
+    source = resolve(str(tmp_path / "set"))
+    items = list(source.items())
+    assert all(source.covers(item.id, item.source) for item in items)
+    assert not source.covers("train/00000000", items[5].source)
+    assert not resolve(str(tmp_path / "set")).covers(items[0].id, items[0].source)
     assert [(item.id, item.split) for item in items[3:7]] == [
         ("train/00000003", "train"),
         ("train/00000004", "train"),
@@ -86,7 +105,17 @@ def test_a_column_of_ids_that_is_named_has_to_be_unique(tmp_path, images):
         list(resolve(str(tmp_path / "set"), TableColumns(id="id")).items())
     save(tmp_path / "one", images.slice(2, 2))
     named = resolve(str(tmp_path / "one"), TableColumns(id="id"))
-    assert [item.id for item in named.items()] == ["8", "9"]
+    (eight, nine) = named.items()
+    assert (eight.id, nine.id) == ("8", "9")
+    # The place does not tell it.
+    assert not named.covers(eight.id, eight.source)
+
+
+def test_lists_of_labels_of_a_data_set(tmp_path, images):
+    save(tmp_path / "set", images.set_column(1, "label", [[[0, 1], [], None, [1], [0]]]))
+    source = resolve(str(tmp_path / "set"))
+    assert source.multi_label
+    assert [item.label for item in source.items()] == [("cat", "dog"), (), None, ("dog",), ("cat",)]
 
 
 def test_a_data_set_that_is_damaged_is_refused(tmp_path, images):

@@ -19,7 +19,7 @@ from trunkline_service.errors import (
     StorageError,
     UnreadableFile,
 )
-from trunkline_service.jobs.sources import reader_of, resolve
+from trunkline_service.jobs.sources import reader_of, resolve, tars
 from trunkline_service.jobs.sources.parallel import Unlisted, list_below
 from trunkline_service.jobs.sources.stores import Entry, _arrow_filesystem, child_uri
 
@@ -55,8 +55,14 @@ def test_images_below_a_url(memory):
     memory.rm("/p/train/c1/4.jpg")
     with pytest.raises(UnreadableFile, match="can't be read"):
         item.read(LIMIT)
-    assert source.covers("memory://p/gone/1.jpg")
-    assert not source.covers("memory://p2/1.jpg")
+    assert source.covers("m/gone/1.jpg", "memory://p/gone/1.jpg")
+    for row_id, other in (
+        ("gone/1.jpg", "memory://p/gone/1.jpg"),
+        ("m/1.jpg", "memory://p/gone/1.jpg"),
+        ("m/1.jpg", "memory://p2/1.jpg"),
+        ("m/.h/1.jpg", "memory://p/.h/1.jpg"),
+    ):
+        assert not source.covers(row_id, other)
     assert source.describe().startswith("29 images; 3 labels from folder names")
     globbed = resolve("memory://p/*/c2/*.jpg")
     assert {item.label for item in globbed.items()} == {"c2"}
@@ -93,6 +99,45 @@ def test_tables_and_shards_behind_urls(memory):
         assert [item.id for item in items] == ids
         assert [item.read(LIMIT) for item in items] == data
         assert [reader_of(item.source)(LIMIT) for item in items] == data
+
+
+def packed(data: bytes) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        info = tarfile.TarInfo("1.jpg")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def test_a_shard_that_was_replaced_is_not_read_by_old_offsets(memory, monkeypatch):
+    moment = [0.0]
+    monkeypatch.setattr(tars, "_lately", tars.Lately(lambda: moment[0]))
+    memory.pipe("/t/s.tar", packed(b"tar"))
+    (item,) = resolve("memory://t/s.tar").items()
+    assert pickle.loads(pickle.dumps(item)).read(LIMIT) == b"tar"
+    # Longer by a block of zeros, and another image under the same name at the same place.
+    memory.pipe("/t/s.tar", packed(b"two") + bytes(512))
+    moment[0] = 6.0
+    with pytest.raises(UnreadableFile, match="the shard changed since it was listed; run the job again"):
+        item.read(LIMIT)
+    # What is listed now is read, though the look of a moment ago says otherwise.
+    (again,) = resolve("memory://t/s.tar").items()
+    assert again.read(LIMIT) == b"two"
+    memory.pipe("/t/s.tar", packed(b"six") + bytes(1024))
+    (last,) = resolve("memory://t/s.tar").items()
+    assert last.read(LIMIT) == b"six"
+
+
+def test_a_remote_shard_is_looked_at_once_for_many_members(memory, monkeypatch):
+    monkeypatch.setattr(tars, "_lately", tars.Lately(lambda: 1.0))
+    memory.pipe("/t/s.tar", packed(b"tar"))
+    (item,) = resolve("memory://t/s.tar").items()
+    looks = []
+    stamp_of = tars.stamp_of
+    monkeypatch.setattr(tars, "stamp_of", lambda url: looks.append(url) or stamp_of(url))
+    assert [item.read(LIMIT) for _ in range(5)] == [b"tar"] * 5
+    assert looks == ["memory://t/s.tar"]
 
 
 def test_a_missing_driver_is_named():
@@ -190,7 +235,7 @@ def test_s3(s3_bucket):
     assert items[names[0]].mtime is not None
     for item in items.values():
         assert item.read(LIMIT) == item.id.encode() == reader_of(item.source)(LIMIT)
-        assert source.covers(item.source)
+        assert source.covers(item.id, item.source)
     assert [item.id for item in resolve(f"{s3_bucket}/p/*/dog/*").items()] == [names[1]]
     with pytest.raises(UnreadableFile, match="can't be read"):
         reader_of(f"{s3_bucket}/p/none.jpg")(LIMIT)

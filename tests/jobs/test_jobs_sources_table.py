@@ -45,7 +45,7 @@ def test_a_csv_with_a_mark_and_all_columns_guessed(folder):
     source = table(folder, "\ufefffile_name,Class,subset,w\nimg/0.jpg,a,train,1\nimg/1.jpg,,,\n".encode())
     one, two = source.items()
     assert (one.id, one.label, one.split, one.metadata) == ("img/0.jpg", "a", "train", {"w": 1})
-    assert (two.id, two.label, two.split, two.metadata) == ("img/1.jpg", None, None, {"w": None})
+    assert (two.id, two.label, two.split, two.metadata) == ("img/1.jpg", None, None, {})
     assert (one.source, one.size) == (f"{folder}/img/0.jpg", 2)
     assert one.read(LIMIT) == b"i0" == pickle.loads(pickle.dumps(one)).read(LIMIT)
     assert source.describe() == (
@@ -58,6 +58,10 @@ def test_columns_that_are_named(folder):
     data = b"n,where,tags\n7,img/0.jpg,a| b\n8,img/1.jpg,\n"
     source = table(folder, data, "t.csv", id="n", path="where", label="tags", label_separator="|")
     assert [(item.id, item.label) for item in source.items()] == [("7", ("a", "b")), ("8", None)]
+    assert source.multi_label
+    assert not table(folder, data, id="n", path="where", label="tags").multi_label
+    # A separator of nothing.
+    assert not table(folder, b"path\nimg/0.jpg\n", label_separator="|").multi_label
     # A separator of columns.
     assert ids(table(folder, data.replace(b",", b"\t"), "t.tsv", id="n", path="where")) == ["7", "8"]
 
@@ -81,8 +85,11 @@ def test_types_of_a_csv_hold_for_all_of_it(folder, monkeypatch, values, kept):
     monkeypatch.setattr(tables, "_BLOCK", 40)
     rows = "".join(f"img/{number}.jpg,{value}\n" for number, value in enumerate(values))
     source = table(folder, f"path,v\n{rows}".encode())
-    assert [item.metadata["v"] for item in source.items()] == kept
-    assert [type(item.metadata["v"]) for item in source.items()] == [type(value) for value in kept]
+    found = [item.metadata.get("v") for item in source.items()]
+    assert found == kept
+    assert [type(value) for value in found] == [type(value) for value in kept]
+    # What is not said is left out.
+    assert ["v" in item.metadata for item in source.items()] == [value is not None for value in kept]
 
 
 def test_rows_that_can_not_be_used_are_problems(folder):
@@ -134,7 +141,8 @@ def test_names_of_columns_become_what_a_collection_takes():
 
 def test_paths_of_a_table_are_no_business_of_prune(folder):
     source = table(folder, b"path\nimg/0.jpg\n")
-    assert not source.covers(f"{folder}/img/0.jpg")
+    assert not source.covers("img/0.jpg", f"{folder}/img/0.jpg")
+    assert not source.covers("img/0.jpg", f"{folder}/t.csv#0")
 
 
 class Site(http.server.SimpleHTTPRequestHandler):
@@ -237,7 +245,18 @@ def test_images_inside_parquet_are_read_when_asked_for(folder, images, monkeypat
     with pytest.raises(ImageTooLarge):
         items[0].read(1)
     assert pickle.loads(pickle.dumps(items[3])).read(LIMIT) == b"x3" == reader_of(items[3].source)(LIMIT)
-    assert source.covers(items[3].source)
+    assert all(source.covers(item.id, item.source) for item in items)
+    assert source.covers("00000017", f"{path}#17")
+    for row_id, other in (
+        ("x/00000017", f"{path}#17"),
+        ("17", f"{path}#17"),
+        ("00000016", f"{path}#17"),
+        ("00000017", f"{path}#image/17"),
+        ("00000017", f"{path}#{'9' * 5000}"),
+        ("00000017", f"{folder}/t2.parquet#17"),
+        ("00000017", ""),
+    ):
+        assert not source.covers(row_id, other)
     assert "left out, because they are no plain values: boxes" in source.describe()
 
 
@@ -248,6 +267,8 @@ def test_bytes_of_a_column_that_is_named(folder):
     one, two = source.items()
     assert (one.id, two.id, one.source) == ("a", "b", f"{path}#raw/0")
     assert reader_of(two.source)(LIMIT) == b"2"
+    # The place does not tell an id of a column.
+    assert not source.covers(one.id, one.source)
     assert source.problems() == (f"{path}: row 2 has no id; it was left out",)
     with pytest.raises(InvalidArgument, match="no column of paths or images"):
         resolve(str(path)).describe()
@@ -260,6 +281,26 @@ def test_a_folder_of_parquet_is_one_table(folder, images):
     source = resolve(str(folder / "p"))
     assert ids(source) == [f"{name}/{number:08d}" for name in ("a", "b") for number in range(6)]
     assert ids(resolve(f"{folder}/p/*.parquet")) == ids(source)
+    assert all(source.covers(item.id, item.source) for item in source.items())
+    one = resolve(str(folder / "p/a.parquet"))
+    assert not one.covers("a/00000001", f"{folder}/p/a.parquet#1")
+
+
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_lists_of_labels_in_parquet(folder, kind):
+    column = pa.array([["a", "b"], None], kind(pa.string()))
+    pq.write_table(pa.table({"bytes": [b"1", b"2"], "label": column}), folder / "t.parquet")
+    source = resolve(str(folder / "t.parquet"))
+    assert source.multi_label
+    assert [item.label for item in source.items()] == [("a", "b"), None]
+
+
+def test_a_single_label_beside_lists_is_a_list_of_one(folder):
+    # A separator that cuts texts, and labels that are numbers.
+    pq.write_table(pa.table({"bytes": [b"1"], "label": [7]}), folder / "t.parquet")
+    source = resolve(str(folder / "t.parquet"), TableColumns(label_separator="|"))
+    assert source.multi_label
+    assert [item.label for item in source.items()] == [("7",)]
 
 
 def test_parquet_of_images_alone(folder):

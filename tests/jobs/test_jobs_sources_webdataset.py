@@ -46,19 +46,22 @@ def test_members_of_one_stem_are_a_sample(tmp_path):
     )
     source = resolve(str(tmp_path / "s-000.tar"), id_prefix="p/")
     one, two = source.items()
-    assert (one.id, one.label, one.split, one.size) == ("p/s-000/f/1", "7", "train", 5)
-    assert one.metadata == {"width": 3, "when": None, "a_b": None}
+    # The other one's label is a list.
+    assert source.multi_label
+    assert (one.id, one.label, one.split, one.size) == ("p/s-000/f/1", ("7",), "train", 5)
+    # A null says nothing.
+    assert one.metadata == {"width": 3}
     assert one.mtime == (tmp_path / "s-000.tar").stat().st_mtime
     assert one.source == f"{tmp_path}/s-000.tar#f/1.jpg"
     assert (two.id, two.label, two.metadata) == ("p/s-000/f/2", ("a", "b"), {"txt": "a caption"})
     for item, data in ((one, b"image"), (two, b"two")):
         assert pickle.loads(pickle.dumps(item)).read(LIMIT) == data == reader_of(item.source)(LIMIT)
-        assert source.covers(item.source)
-    assert source.left_out() == {".npy": 1, "sample without an image": 1}
+        assert source.covers(item.id, item.source)
+    assert source.left_out() == {".npy": 1, "sample without an image": 1, "further image of a sample": 1}
     assert source.problems() == ()
     assert source.describe() == (
         "2 images; 3 labels from .cls and .json (7, a, b); splits train 1; "
-        "2 other files left out (.npy, sample without an image)"
+        "3 other files left out (.npy, further image of a sample, sample without an image)"
     )
 
 
@@ -71,10 +74,29 @@ def test_several_shards_by_braces_and_globs(tmp_path):
         items = list(source.items())
         assert [item.id for item in items] == ids
         assert [item.split for item in items] == ["train", "val", "val"]
-        assert source.covers(f"{tmp_path}/train/1.tar#gone.jpg")
-        assert not source.covers(f"{tmp_path}/other.tar#0.jpg")
+        assert not source.multi_label
+        assert source.covers("train/1/gone", f"{tmp_path}/train/1.tar#gone.jpg")
+        for row_id, other in (
+            ("x/train/1/gone", f"{tmp_path}/train/1.tar#gone.jpg"),
+            ("1/gone", f"{tmp_path}/train/1.tar#gone.jpg"),
+            ("train/1/gone", f"{tmp_path}/train/1.tar#other.jpg"),
+            ("train/1/gone", f"{tmp_path}/train/1.tar#gone.txt"),
+            ("train/1/.gone", f"{tmp_path}/train/1.tar#.gone.jpg"),
+            ("other/0", f"{tmp_path}/other.tar#0.jpg"),
+            ("train/1/gone", ""),
+        ):
+            assert not source.covers(row_id, other)
     # The braces name a shard that is not there.
     assert source.problems() == (f"{tmp_path}/train/1.tar: can't be read: No such file or directory",)
+
+
+def test_a_sample_that_comes_again_is_left_out(tmp_path):
+    shard(tmp_path / "0.tar", ("1.jpg", b"one"), ("2.jpg", b"two"), ("1.png", b"again"))
+    source = resolve(f"{tmp_path}/0.tar")
+    assert [(item.id, item.read(LIMIT)) for item in source.items()] == [("0/1", b"one"), ("0/2", b"two")]
+    assert source.problems() == (
+        f"id '0/1' comes twice; '{tmp_path}/0.tar#1.png' was left out: give it an id of its own",
+    )
 
 
 def damaged(path: Path, how: str) -> None:

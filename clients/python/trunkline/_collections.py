@@ -268,16 +268,22 @@ class CollectionMethods:
         return self._calls.ask(wire.purge(collection, ids, where, parameters, exclusive), timeout)
 
     def compact(
-        self, collection: str, *, keep_seconds: float | None = None, timeout: float | None = None
+        self,
+        collection: str,
+        *,
+        keep_seconds: float | None = None,
+        keep_all: bool = False,
+        timeout: float | None = None,
     ) -> Compacted:
         """Rewrites small files into large ones, and removes old versions that no tag and no alias names.
 
         Args:
             collection: Its name.
             keep_seconds: Versions younger than this stay; None for 7 days.
+            keep_all: Instead, every version stays, and nothing is freed.
             timeout: Seconds for the request, instead of the client's.
         """
-        return self._calls.ask(wire.compact(collection, keep_seconds), timeout)
+        return self._calls.ask(wire.compact(collection, keep_seconds, keep_all), timeout)
 
     def versions(self, collection: str, *, timeout: float | None = None) -> list[VersionInfo]:
         """The versions of a collection, newest first."""

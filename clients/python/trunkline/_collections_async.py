@@ -155,10 +155,15 @@ class AsyncCollectionMethods:
         return await self._calls.ask(wire.purge(collection, ids, where, parameters, exclusive), timeout)
 
     async def compact(
-        self, collection: str, *, keep_seconds: float | None = None, timeout: float | None = None
+        self,
+        collection: str,
+        *,
+        keep_seconds: float | None = None,
+        keep_all: bool = False,
+        timeout: float | None = None,
     ) -> Compacted:
         """As `Client.compact`."""
-        return await self._calls.ask(wire.compact(collection, keep_seconds), timeout)
+        return await self._calls.ask(wire.compact(collection, keep_seconds, keep_all), timeout)
 
     async def versions(self, collection: str, *, timeout: float | None = None) -> list[VersionInfo]:
         """As `Client.versions`."""

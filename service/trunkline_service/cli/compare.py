@@ -113,8 +113,8 @@ def _report(found: Comparison) -> None:
             f"{result.unchanged:,} were done before"
         )
     output.say(
-        f"{found.rows:,} images of {found.labels} labels{_left_out(found)}; {found.kind} heads, "
-        f"{found.folds} folds; speed over {found.timed} images on {found.device} "
+        f"{output.counted(found.rows, 'image')} of {output.counted(found.labels, 'label')}{_left_out(found)}; "
+        f"{found.kind} heads, {found.folds} folds; speed over {found.timed} images on {found.device} "
         f"({found.threads} threads), decoding included"
     )
     output.table(_COLUMNS, map(_cells, found.results), _NUMBERS)

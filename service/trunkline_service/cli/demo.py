@@ -113,7 +113,7 @@ def _learn(server: object, client: trunkline.Client, folder: Path) -> None:
     assert card.metrics is not None, "a fitted head was evaluated"
     low, high = card.metrics.accuracy_interval
     output.say(
-        f"   head {card.name}@{card.version}: {len(card.classes)} classes from {card.rows:,} images in "
+        f"   head {card.name}@{card.version}: {len(card.classes)} classes from {output.counted(card.rows, 'image')} in "
         f"{time.perf_counter() - started:.1f} s"
     )
     output.console().print(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trunkline_service.cli import output
-from trunkline_service.cli.embed_report import ProgressBar, report, report_estimate
+from trunkline_service.cli.embed_report import ProgressBar, report, report_estimate, report_nothing
 from trunkline_service.cli.options import Place, place_options
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from trunkline_service.workspace import Workspace
 
 _JSON_EVERY_S = 1.0
+_NOT_REMOTE = {
+    "device": "the server infers, on the device that 'trunkline serve --device' gave it",
+    "decode": "the server decodes, in the mode of the collection; a new one gets that of 'trunkline serve --decode'",
+    "from_collection": "the sources that a collection recorded are read where it is; run this on the server's machine, "
+    "with --data",
+    "engine": "Ray's workers open --models and --data themselves; leave --server out",
+    "dry_run": "a dry run measures the reading and the model of this machine; run it where the server runs",
+}
 
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,6 +102,11 @@ def embed(source: str | None, into: str, place: Place, **given: Any) -> None:
 
     if (source is None) == (given["from_collection"] is None):
         raise click.UsageError("name a SOURCE, or --from-collection OLD")
+    if given["prune"] and source is None:
+        raise click.UsageError(
+            "--prune belongs to a SOURCE: rows of the collection may have come from elsewhere than OLD, and none of "
+            "them says so; leave it out, and delete with 'trunkline collections delete'"
+        )
     options = JobOptions(
         shard=parse_shard(given["shard"]),
         retry_failed=given["retry_failed"],
@@ -129,9 +142,9 @@ def _here(source: str | None, into: str, place: Place, given: dict[str, Any], op
         if given["dry_run"]:
             _dry_run(workspace, found, into, given, options, place)
             return
-        several = given["label_separator"] is not None
+        several = found.multi_label
         target = LocalTarget(workspace, into, given["model"], in_flight=IN_FLIGHT, multi_label=several)
-        with _showing(place) as show, _stopping(found.uri, into) as stop:
+        with _showing(place) as show, _stopping() as stop:
             result = run(target, found, options, progress=show, stop=stop, times=times)
         card = workspace.repository.resolve(result.model).card
     _finish(result, place)
@@ -166,9 +179,11 @@ def _dry_run(
     )
     items = sample(tasks)
     if not items:
-        output.say(
-            f"nothing to do: {listed.unchanged:,} images are done, {listed.failed_before:,} failed before"
-        )
+        nothing = {"images": 0, "unchanged": listed.unchanged, "failed_before": listed.failed_before}
+        if place.json:
+            output.print_json(nothing)
+        else:
+            report_nothing(listed)
         return
     session = workspace.models.get(given["model"] or spec.model)
     found = estimate(items, listed, session, spec, workspace.settings, readers=READERS)
@@ -184,19 +199,15 @@ def _on_server(
     from trunkline_service.jobs.remote import RemoteTarget
     from trunkline_service.jobs.run import run
 
-    for name in ("device", "decode", "from_collection"):
-        if given[name] is not None:
-            raise click.UsageError(f"--{name.replace('_', '-')} is decided where the server runs")
-    if given["engine"] == "ray" or given["dry_run"]:
-        raise click.UsageError(
-            "--engine ray and --dry-run work on folders of this machine; leave --server out"
-        )
+    for name, value in {**given, "engine": given["engine"] != "local"}.items():
+        if value and name in _NOT_REMOTE:
+            raise click.UsageError(f"--{name.replace('_', '-')} and --server: {_NOT_REMOTE[name]}")
     found = _source(source, given, None)
     _say_first(found, place)
-    several = given["label_separator"] is not None
+    several = found.multi_label
     with place.client() as client:
         target = RemoteTarget(client, into, given["model"], multi_label=several)
-        with _showing(place) as show, _stopping(found.uri, into) as stop:
+        with _showing(place) as show, _stopping() as stop:
             result = run(target, found, options, progress=show, stop=stop)
         output.say_about(client, result.model)
     _finish(result, place)
@@ -210,7 +221,7 @@ def _on_ray(source: str | None, into: str, place: Place, given: dict[str, Any], 
     with Workspace(settings) as workspace:
         found = _source(source, given, workspace)
         _say_first(found, place)
-        with _showing(place) as show, _stopping(found.uri, into) as stop:
+        with _showing(place) as show, _stopping() as stop:
             result = run_on_ray(
                 workspace,
                 found,
@@ -259,6 +270,9 @@ def _finish(result: JobResult, place: Place) -> None:
         report(result)
     if result.stopped:
         raise click.exceptions.Exit(130)
+    nothing_good = result.errors and not (result.embedded or result.unchanged or result.touched)
+    if nothing_good or result.not_pruned:
+        raise click.exceptions.Exit(1)
 
 
 @contextlib.contextmanager
@@ -282,17 +296,17 @@ def _showing(place: Place) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextlib.contextmanager
-def _stopping(source: str, into: str) -> Iterator[threading.Event]:
+def _stopping() -> Iterator[threading.Event]:
     """Ctrl-C sets the event, and the job ends when what it has begun is stored; a second one ends it at once."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
+    again = output.same_command()
 
     def on_interrupt(_number: int, _frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
         output.hint(
-            f"stopping: what is under way is being stored. To go on later, run the same command again "
-            f"(trunkline embed {source} --into {into} ...); Ctrl-C again stops at once"
+            f"stopping: what is under way is being stored. To go on later: {again}   (Ctrl-C again stops at once)"
         )
 
     signal.signal(signal.SIGINT, on_interrupt)

@@ -13,7 +13,9 @@ from trunkline_service.cli import output
 if TYPE_CHECKING:
     from trunkline_service.jobs.estimate import Estimate
     from trunkline_service.jobs.options import JobResult, Progress
+    from trunkline_service.jobs.plan import Listed
 
+_FAILED = "status = 'error'"
 _PROBLEMS_SHOWN = 10
 
 
@@ -47,7 +49,7 @@ class ProgressBar:
         if step.eta_s is not None:
             parts.append(f"{duration(step.eta_s)} left")
         if step.errors:
-            parts.append(f"{step.errors:,} errors")
+            parts.append(output.counted(step.errors, "error"))
         parts.append(shares_in_words(step.shares))
         self._bar.update(self._task, completed=step.done, total=step.total, said=", ".join(parts))
 
@@ -85,36 +87,62 @@ def report(result: JobResult) -> None:
         f"{result.unchanged:,} were done before; version {result.version}"
     )
     for count, words in (
-        (result.duplicates, "took the vector of an image with the same bytes"),
-        (result.touched, "have a newer file with the same bytes; their vectors stayed"),
-        (result.pruned, "rows were deleted, since their sources vanished"),
+        (result.duplicates, "took the vector of another with the same bytes"),
+        (result.touched, "kept the vector; of the newer file, the bytes are the same"),
+        (result.pruned, "deleted, since the source vanished"),
     ):
         if count:
-            output.say(f"{count:,} {words}")
+            output.say(f"{output.counted(count, 'image')} {words}")
     if result.errors:
         rows = sorted(result.errors.items(), key=lambda entry: (-entry[1], entry[0]))
         output.table(("failed images, by reason", "images"), rows, numbers=("images",))
-    for problem in result.problems[:_PROBLEMS_SHOWN]:
-        output.warn(problem)
-    if result.embedded:
+        output.hint(
+            f'which ones: trunkline collections export {into} --to failed.parquet --where "{_FAILED}"'
+        )
+    _report_problems(result)
+    if result.not_pruned:
+        output.warn(f"nothing was pruned: {result.not_pruned}")
+    if result.not_pruned:
+        output.warn(f"nothing was pruned: {result.not_pruned}")
+    if result.embedded and any(result.shares.values()):
         output.hint(f"busy: {shares_in_words(result.shares)}")
     if result.failed_before:
-        output.hint(
-            f"{result.failed_before:,} images failed in earlier runs; --retry-failed tries them again"
-        )
-    if result.vanished and not result.pruned:
-        output.hint(f"{result.vanished:,} rows have lost their source; --prune deletes them")
-    if not result.stopped:
+        failed = output.counted(result.failed_before, "image")
+        output.hint(f"{failed} failed in earlier runs; --retry-failed tries again")
+    if result.vanished and not (result.pruned or result.not_pruned):
+        output.hint(f"{output.counted(result.vanished, 'row')} without a source by now; --prune deletes such")
+    if not (result.stopped or result.problems) and (result.embedded or result.unchanged or result.touched):
         output.hint(
             f"next: trunkline heads fit {into} --name HEAD   or   trunkline search IMAGE --collection {into}"
         )
 
 
+def _report_problems(result: JobResult) -> None:
+    """Why images may be missing; the job itself went to its end."""
+    if not result.problems:
+        return
+    for problem in result.problems[:_PROBLEMS_SHOWN]:
+        output.warn(problem)
+    more = len(result.problems) - _PROBLEMS_SHOWN
+    output.warn(
+        (f"and {more:,} more. " if more > 0 else "")
+        + f"The source could not be listed in full, so {result.collection} may lack images: mend it, and run the "
+        "same command again"
+    )
+
+
+def report_nothing(listed: Listed) -> None:
+    """That a job would find everything done."""
+    output.say(
+        f"nothing to do: {output.counted(listed.unchanged, 'image')} done, {listed.failed_before:,} failed before"
+    )
+
+
 def report_estimate(found: Estimate) -> None:
     """What a job would cost."""
     output.say(
-        f"{found.images:,} images to do ({found.unchanged:,} are done, {found.failed_before:,} failed before); "
-        f"the new rows would take {size(found.collection_bytes)}"
+        f"{output.counted(found.images, 'image')} to do ({found.unchanged:,} done, {found.failed_before:,} failed "
+        f"before); the new rows would take {size(found.collection_bytes)}"
     )
     output.say(
         f"measured on {found.sampled}: read {found.read_ms:.2f} ms, model {found.infer_ms:.2f} ms an image"

@@ -42,7 +42,7 @@ def fit(collection: str, name: str, kind: str, folds: int, place: Place) -> None
         return
     low, high = metrics.accuracy_interval
     output.say(
-        f"head {card.name}@{card.version} ({card.kind}) on {card.rows:,} rows of {collection} "
+        f"head {card.name}@{card.version} ({card.kind}) on {output.counted(card.rows, 'row')} of {collection} "
         f"version {card.collection_version}\n"
         f"cross-validated accuracy {metrics.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; "
         f"always naming the largest class: {metrics.baseline_accuracy:.3f})\n"
@@ -128,6 +128,9 @@ def _origin(card: HeadCard) -> list[tuple[str, str]]:
     if card.metrics is None:
         return [("learned from", "nothing here: it is the network's own last layer")]
     return [
-        ("collection", f"{card.collection} version {card.collection_version}, {card.rows:,} rows"),
+        (
+            "collection",
+            f"{card.collection} version {card.collection_version}, {output.counted(card.rows, 'row')}",
+        ),
         ("accuracy", f"{card.metrics.accuracy:.3f} over {card.metrics.folds} folds"),
     ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -33,6 +36,29 @@ def _console(stderr: bool) -> Console:
     # A pipe has no width: nothing is folded there.
     width = None if terminal else _PIPE_WIDTH
     return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=width)
+
+
+def counted(count: int, thing: str) -> str:
+    """``"1 image"``, ``"2,000 images"``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def same_command() -> str:
+    """The command line that click is running, such that it can be pasted into a shell."""
+    context = click.get_current_context()
+    words = context.command_path.split()
+    words[0] = "trunkline"
+    for parameter in context.command.get_params(context):
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if not given:
+            continue
+        value = context.params[parameter.name or ""]
+        if isinstance(parameter, click.Option):
+            flag = parameter.opts[0]
+            words += [flag] if parameter.is_flag else [flag, str(value)]
+        elif value is not None:
+            words.insert(len(context.command_path.split()), str(value))
+    return shlex.join(words)
 
 
 def say(text: str) -> None:

@@ -19,6 +19,8 @@ _SOURCE_PLACE = re.compile(r",?\s*\S+\.rs:\d+(:\d+)?")
 _BAD_FILTER = re.compile(
     r"invalid user input|schema error|error during planning|execution error|cast error", re.IGNORECASE
 )
+# Lance lists the columns as well, those of its own among them.
+_VALID_FIELDS = re.compile(r"\.?\s*Valid fields are .*", re.DOTALL)
 _READ_FAULT = re.compile(r"LanceError\(IO\)|not found: ")
 _NO_SPACE = re.compile(r"no space left|os error 28\b|disk quota|os error 122\b", re.IGNORECASE)
 _CONFLICT = re.compile(
@@ -52,7 +54,8 @@ def storage_errors(name: str, action: str, *, where: str | None = None, columns:
         text = _plain(exc)
         if where is not None and _BAD_FILTER.search(str(exc)) and not _READ_FAULT.search(str(exc)):
             raise InvalidArgument(
-                f"where {where!r} can't be used on collection {name!r}: {text}. The columns are {columns}"
+                f"where {where!r} can't be used on collection {name!r}: {_without_columns(text)} "
+                f"The columns are {columns}"
             ) from exc
         if _ABSENT.search(text):
             raise CollectionNotFound(f"there is no collection {name!r} (any more)") from exc
@@ -62,6 +65,11 @@ def storage_errors(name: str, action: str, *, where: str | None = None, columns:
 def _plain(exc: Exception) -> str:
     text = _SOURCE_PLACE.sub("", str(exc)).strip()
     return text.removeprefix("Invalid user input: ").rstrip(".") or type(exc).__name__
+
+
+def _without_columns(text: str) -> str:
+    said = _VALID_FIELDS.sub("", text).rstrip(". ")
+    return said if said.endswith("?") else f"{said}."
 
 
 def _remedy(exc: Exception, text: str) -> str:

@@ -7,6 +7,7 @@ follows it. So the text is read here, token by token, as SQL's literals and comm
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -54,6 +55,15 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
     if depth:
         raise InvalidArgument(f"where {where!r}: a bracket is not closed")
     return f"({''.join(written)})"
+
+
+def unbound(condition: str) -> str:
+    """A bound condition as its caller wrote it, but for values in the place of parameters."""
+    pieces = _TOKEN.findall(condition)
+    depths = itertools.accumulate((piece == "(") - (piece == ")") for piece in pieces)
+    # Two that were joined are left as they are.
+    enclosed = pieces[:1] == ["("] and list(depths).index(0) == len(pieces) - 1
+    return condition[1:-1] if enclosed else condition
 
 
 def literal(value: Scalar) -> str:

@@ -120,7 +120,7 @@ def new_columns(rows: Sequence[tuple[str, Mapping[str, Scalar]]], known: Mapping
     return found
 
 
-def floats_for(rows: Sequence[tuple[str, Mapping[str, Scalar]]], known: Mapping[str, Any]) -> set[str]:
+def floats_for(rows: Sequence[tuple[str, Mapping[str, Any]]], known: Mapping[str, Any]) -> set[str]:
     """The columns of whole numbers, of those that are known, to which rows bring floats and numbers alone."""
     import pyarrow as pa
 

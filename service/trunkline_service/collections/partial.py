@@ -6,15 +6,17 @@ both are columns of one merge, which Lance applies to the version that it commit
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from trunkline_service.collections.checks import check_decode, check_dimension, check_space
 from trunkline_service.collections.convert import rows_to_table
-from trunkline_service.collections.handle import Handle, merging
+from trunkline_service.collections.handle import Handle, Snapshot, merging
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.schema import COLUMNS
+from trunkline_service.collections.widening import unless_retyped
 from trunkline_service.collections.writing import with_columns
 
 _PEOPLES = ("label", "split")
@@ -40,14 +42,21 @@ def refresh(handle: Handle, rows: Sequence[Row], space_id: str, decode: str | No
     alike: dict[frozenset[str], list[Row]] = defaultdict(list)
     for row in {row.id: row for row in rows}.values():
         alike[frozenset(name for name, value in row.metadata.items() if value is not None)].append(row)
+    version = snapshot.version
     for named, group in alike.items():
-        snapshot = with_columns(handle, handle.open(), group)
-        table = rows_to_table(group, snapshot.dataset.schema, handle.clock())
-        keep = [name for name in table.column_names if name not in _PEOPLES]
-        keep = [name for name in keep if name in COLUMNS or name in named]
-        with handle.errors("written"):
-            merging(snapshot).when_matched_update_all().execute(table.select(keep))
-    return snapshot.version
+        write = functools.partial(_refresh, handle, group, named)
+        version = unless_retyped(handle, handle.open(), write)
+    return version
+
+
+def _refresh(handle: Handle, group: Sequence[Row], named: frozenset[str], snapshot: Snapshot) -> int:
+    snapshot = with_columns(handle, snapshot, group)
+    table = rows_to_table(group, snapshot.dataset.schema, handle.clock())
+    keep = [name for name in table.column_names if name not in _PEOPLES]
+    keep = [name for name in keep if name in COLUMNS or name in named]
+    with handle.errors("written"):
+        merging(snapshot).when_matched_update_all().execute(table.select(keep))
+        return snapshot.version
 
 
 def touch(handle: Handle, touched: Sequence[Touched]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trunkline_service.collections.convert import table_to_rows
-from trunkline_service.collections.filters import any_of
+from trunkline_service.collections.filters import any_of, unbound
 from trunkline_service.collections.handle import Handle, Snapshot
 from trunkline_service.collections.rows import Row
 from trunkline_service.errors import InvalidArgument
@@ -49,7 +49,8 @@ def scan(
         raise InvalidArgument(
             f"collection {handle.name!r} has no column {unknown[0]!r}; the columns are {', '.join(known)}"
         )
-    with handle.filter_errors(snapshot, condition):
+    said = None if condition is None else unbound(condition)
+    with handle.filter_errors(snapshot, said):
         scanner = snapshot.dataset.scanner(
             columns=list(columns or known), filter=condition, batch_size=batch_size
         )
@@ -57,7 +58,7 @@ def scan(
         scanner.explain_plan()
 
     def batches() -> Iterator[Any]:
-        with handle.filter_errors(snapshot, condition):
+        with handle.filter_errors(snapshot, said):
             yield from scanner.to_batches()
 
     return batches()

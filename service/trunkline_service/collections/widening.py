@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from trunkline_service.collections.handle import Handle, Snapshot
-from trunkline_service.collections.metadata import LARGEST_EXACT, Scalar, floats_for
+from trunkline_service.collections.metadata import LARGEST_EXACT, floats_for
 from trunkline_service.collections.upkeep import retried
 from trunkline_service.errors import InvalidArgument, StorageError
 
@@ -16,7 +16,7 @@ _FIELD_ID = b"lance:field_id"
 
 
 def widen(
-    handle: Handle, snapshot: Snapshot, rows: Sequence[tuple[str, Mapping[str, Scalar]]], own: Iterable[str]
+    handle: Handle, snapshot: Snapshot, rows: Sequence[tuple[str, Mapping[str, Any]]], own: Iterable[str]
 ) -> Snapshot:
     """The collection with a column of floats wherever these rows bring floats to one of whole numbers.
 
@@ -32,16 +32,13 @@ def widen(
         InvalidArgument: The column holds a whole number that no float is equal to.
         StorageError: Other writers kept committing first.
     """
-    schema = snapshot.dataset.schema
-    if not floats_for(rows, {name: schema.field(name).type for name in own}):
+    if not _to_widen(snapshot, rows, own):
         return snapshot
 
     def change(latest: Snapshot) -> None:
-        types = {field.name: field.type for field in latest.dataset.schema}
-        for name in sorted(floats_for(rows, {name: types[name] for name in own if name in types})):
-            _as_floats(handle, latest, name)
+        for name in _to_widen(latest, rows, own):
             # One column a commit; the next begins on top of it.
-            latest = handle.open()
+            _as_floats(handle, handle.open(), name)
 
     retried(handle, "written", change)
     return handle.open()
@@ -65,6 +62,13 @@ def unless_retyped(handle: Handle, snapshot: Snapshot, write: Callable[[Snapshot
             snapshot = latest
 
 
+def _to_widen(
+    snapshot: Snapshot, rows: Sequence[tuple[str, Mapping[str, Any]]], own: Iterable[str]
+) -> list[str]:
+    types = {field.name: field.type for field in snapshot.dataset.schema}
+    return sorted(floats_for(rows, {name: types[name] for name in own if name in types}))
+
+
 def _as_floats(handle: Handle, snapshot: Snapshot, name: str) -> None:
     """One commit, which fails where another came first. Lance's own `alter_columns` can't cast to floats."""
     import lance
@@ -83,7 +87,9 @@ def _as_floats(handle: Handle, snapshot: Snapshot, name: str) -> None:
     # Without pieces there is nothing to convert, and any free id will do.
     fields = {field.name(): field for field in (merged[0][1] if merged else dataset.lance_schema).fields()}
     schema = _schema(dataset, fields, name, fields[made].id() if merged else dataset.max_field_id + 1)
-    operation = lance.LanceOperation.Merge([piece for piece, _schema in merged], schema)
+    operation = lance.LanceOperation.Merge([piece for piece, _ in merged], dataset.lance_schema)
+    # Set, since the constructor warns of schemas of Arrow's, and of Lance's own none can be made with these ids.
+    operation.schema = schema
     lance.LanceDataset.commit(dataset, operation, read_version=snapshot.version, max_retries=0)
 
 

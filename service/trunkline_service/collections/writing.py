@@ -8,7 +8,7 @@ from typing import Any
 from trunkline_service.collections.boundary import storage_errors
 from trunkline_service.collections.checks import check_decode, check_dimension, check_space
 from trunkline_service.collections.convert import check_label, rows_to_table
-from trunkline_service.collections.filters import literal
+from trunkline_service.collections.filters import literal, unbound
 from trunkline_service.collections.handle import CONFLICT_RETRIES, CONFLICT_TIMEOUT, Handle, Snapshot, merging
 from trunkline_service.collections.metadata import (
     Scalar,
@@ -82,10 +82,7 @@ def relabel(handle: Handle, labels: Mapping[str, Label | Scalar], column: str) -
 
     snapshot = handle.open()
     _target(handle, snapshot, column)
-    if column not in COLUMNS:
-        snapshot = widen(
-            handle, snapshot, [(row_id, {column: value}) for row_id, value in labels.items()], [column]
-        )  # type: ignore[dict-item]  # checked below
+    snapshot = _widened(handle, snapshot, labels, column)
     field = _target(handle, snapshot, column)
     ids = list(labels)
     array = _values(ids, list(labels.values()), column, snapshot, field.type)
@@ -99,6 +96,8 @@ def relabel(handle: Handle, labels: Mapping[str, Label | Scalar], column: str) -
 def relabel_where(handle: Handle, label: Label | Scalar, condition: str, column: str) -> int:
     """See `Collection.relabel_where`; ``condition`` is bound."""
     snapshot = handle.open()
+    _target(handle, snapshot, column)
+    snapshot = _widened(handle, snapshot, {"(all that match)": label}, column)
     field = _target(handle, snapshot, column)
     _values(["(all that match)"], [label], column, snapshot, field.type)
     if isinstance(label, tuple):
@@ -141,6 +140,14 @@ def with_columns(handle: Handle, snapshot: Snapshot, rows: Sequence[Row]) -> Sna
     return snapshot
 
 
+def _widened(
+    handle: Handle, snapshot: Snapshot, values: Mapping[str, Label | Scalar], column: str
+) -> Snapshot:
+    if column in COLUMNS:
+        return snapshot
+    return widen(handle, snapshot, [(row_id, {column: value}) for row_id, value in values.items()], [column])
+
+
 def _target(handle: Handle, snapshot: Snapshot, column: str) -> Any:
     """The field of a column that people may write.
 
@@ -175,4 +182,4 @@ def _values(ids: Sequence[str], values: Sequence[Any], column: str, snapshot: Sn
 
 def _filtering(handle: Handle, snapshot: Snapshot, condition: str, action: str) -> Any:
     columns = ", ".join(snapshot.dataset.schema.names)
-    return storage_errors(handle.name, action, where=condition, columns=columns)
+    return storage_errors(handle.name, action, where=unbound(condition), columns=columns)

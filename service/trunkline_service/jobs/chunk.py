@@ -18,7 +18,6 @@ from trunkline_service.jobs.sources import SourceItem
 from trunkline_service.jobs.stages import StageTimes
 from trunkline_service.jobs.target import Target
 
-
 # Contents are found by a scan of their hashes; in more rows than these, embedding an image again is cheaper.
 _LOOKED_UP = 1_000_000
 

@@ -20,7 +20,7 @@ class JobOptions:
         prune: Delete the rows whose sources vanished.
         replace: Let an image of another source take over a row with its id.
         max_error_rate: The job stops where more than this share of its images fail.
-        commit_rows: Rows of one commit.
+        commit_rows: Rows of one commit at most; fewer where vectors are long, so that memory is bounded.
         commit_s: Seconds after which fewer are committed, so that a killed job loses no more.
 
     Raises:
@@ -96,6 +96,7 @@ class JobResult:
         errors: Error rows of this run, by reason.
         vanished: Rows whose source is gone; None where the listing was not complete.
         pruned: How many of them were deleted.
+        not_pruned: Why they were not, though it was asked for; empty where they were.
         problems: Why images of the source may be missing here.
         stopped: It was asked to stop before the end.
         seconds: Wall-clock time of this run.
@@ -115,6 +116,7 @@ class JobResult:
     errors: dict[str, int]
     vanished: int | None
     pruned: int
+    not_pruned: str
     problems: tuple[str, ...]
     stopped: bool
     seconds: float

@@ -11,9 +11,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 from trunkline_service.collections.known import Known
-from trunkline_service.errors import InvalidArgument, JobStopped
+from trunkline_service.errors import JobStopped
 from trunkline_service.jobs.chunk import Done
 from trunkline_service.jobs.commits import Commits, Gathered
 from trunkline_service.jobs.lately import Lately
@@ -23,9 +24,12 @@ from trunkline_service.jobs.plan import Listed, Task, plan
 from trunkline_service.jobs.sources import Source, SourceItem
 from trunkline_service.jobs.stages import StageTimes
 from trunkline_service.jobs.target import Target
-from trunkline_service.jobs.vanished import vanished_ids
+from trunkline_service.jobs.vanished import survey, too_many
 
 _LISTED_BETWEEN_REPORTS = 8192
+# Of the vectors of one commit, which are in memory three times while it is written.
+_COMMIT_BYTES = 8 * 1024 * 1024
+_FEWEST_ROWS = 256
 
 
 def run(
@@ -37,6 +41,7 @@ def run(
     stop: threading.Event | None = None,
     times: StageTimes | None = None,
     clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> JobResult:
     """Embeds the images of a source into a collection; run again, it goes on where it ended.
 
@@ -48,6 +53,7 @@ def run(
         stop: Once set, what has begun is finished and stored, and the job ends.
         times: Of the stages; given where the engine reports to it, too.
         clock: Monotonic seconds.
+        now: The time of day, with its zone.
 
     Raises:
         SpaceMismatch: The collection holds vectors of another space.
@@ -55,7 +61,7 @@ def run(
         StorageError: The disk is full, say; what was committed stays.
     """
     return _Job(
-        target, source, options or JobOptions(), progress, stop or threading.Event(), times, clock
+        target, source, options or JobOptions(), progress, stop or threading.Event(), times, clock, now()
     ).run()
 
 
@@ -71,6 +77,7 @@ class _Job:
         stop: threading.Event,
         times: StageTimes | None,
         clock: Callable[[], float],
+        began: datetime,
     ) -> None:
         self._target = target
         self._source = source
@@ -80,6 +87,7 @@ class _Job:
         self._times = times or StageTimes(clock, {"read": READERS})
         self._clock = clock
         self._started = clock()
+        self._began = began
         self._job = uuid.uuid4().hex[:12]
         self._listed = Listed()
         self._errors: Counter[str] = Counter()
@@ -95,9 +103,9 @@ class _Job:
             known.note_contents([row.content_hash for row in rows if row.status == "ok"])
 
         options = self._options
-        commits = Commits(
-            self._target, self._times, options.commit_rows, options.commit_s, self._clock, committed
-        )
+        rows = max(_FEWEST_ROWS, _COMMIT_BYTES // (4 * self._target.spec.dim))
+        rows = min(rows, options.commit_rows)
+        commits = Commits(self._target, self._times, rows, options.commit_s, self._clock, committed)
         try:
             for done in done_chunks(
                 self._target, self._tasks(known), known, self._times, self._job, self._options.replace
@@ -173,7 +181,7 @@ class _Job:
 
     def _result(self, known: Known) -> JobResult:
         problems = self._source.problems() if self._listed.complete else ()
-        vanished, pruned = self._vanished(known, problems)
+        vanished, pruned, not_pruned = self._vanished(known, problems)
         seconds = self._clock() - self._started
         return JobResult(
             job=self._job,
@@ -188,6 +196,7 @@ class _Job:
             errors=dict(self._errors.most_common()),
             vanished=vanished,
             pruned=pruned,
+            not_pruned=not_pruned,
             problems=problems,
             stopped=not self._listed.complete,
             seconds=seconds,
@@ -195,20 +204,21 @@ class _Job:
             version=self._target.version(),
         )
 
-    def _vanished(self, known: Known, problems: tuple[str, ...]) -> tuple[int | None, int]:
-        """How many rows have lost their source, and how many of them were deleted."""
+    def _vanished(self, known: Known, problems: tuple[str, ...]) -> tuple[int | None, int, str]:
+        """How many rows have lost their source, how many were deleted, and why not those that should be."""
         if not self._listed.complete:
-            return None, 0
-        if problems and self._options.prune:
-            raise InvalidArgument(
-                f"--prune deletes nothing where the source could not be listed in full: {problems[0]}; "
-                "what was embedded is stored"
-            )
+            return None, 0, "the job was stopped" if self._options.prune else ""
         if problems:
-            return None, 0
-        count = pruned = 0
-        for ids in vanished_ids(self._target, self._source, known, self._options.shard):
-            count += len(ids)
-            if self._options.prune:
-                pruned += self._target.delete(ids)
-        return count, pruned
+            return None, 0, f"the source was not listed in full: {problems[0]}" if self._options.prune else ""
+        found = survey(self._target, self._source, known, self._options.shard)
+        if not self._options.prune:
+            return found.count, 0, ""
+        if too_many(found.count, found.covered):
+            return (
+                found.count,
+                0,
+                f"{found.count:,} of {found.covered:,} rows would go; is all of the source there? Delete them with "
+                "'trunkline collections delete' if they shall",
+            )
+        pruned = sum(self._target.delete(ids) for ids in found.ids(self._began))
+        return found.count, pruned, ""

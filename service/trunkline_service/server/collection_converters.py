@@ -135,12 +135,16 @@ def condition_from(message: collections_pb2.Condition) -> Selection:
     return Selection(None, message.where, values_from(message.parameters))
 
 
-def keep_from(request: collections_pb2.CompactRequest) -> timedelta:
-    """How long versions stay.
+def keep_from(request: collections_pb2.CompactRequest) -> timedelta | None:
+    """How long versions stay; None for ever.
 
     Raises:
-        InvalidArgument: No number of seconds.
+        InvalidArgument: No number of seconds, or a number beside keep_all.
     """
+    if request.keep_all:
+        if request.HasField("keep_seconds"):
+            raise InvalidArgument("keep_seconds and keep_all contradict each other; give one of them")
+        return None
     if not request.HasField("keep_seconds"):
         return KEPT
     try:

@@ -235,14 +235,16 @@ class Workspace:
     def switch(self, old: str, new: str) -> Switched:
         """Moves what depends on a collection to another that holds the same rows in another space.
 
-        The heads that were fitted on ``old`` are fitted on ``new`` and saved as their next versions, then
-        the aliases that stand for ``old`` are moved. The index follows by itself. Nothing changes unless
+        Labels, splits and users' columns are copied from ``old`` where ``new`` has others. The heads that
+        were fitted on ``old`` are fitted on ``new`` and saved as their next versions, then the aliases that
+        stand for ``old`` are moved. The index follows by itself. No head and no alias changes unless
         every head could be fitted; ``old`` stays as it is, and the same call the other way round goes back.
 
         Raises:
             CollectionNotFound: There is no such collection.
             FailedPrecondition: ``new`` does not hold every row of ``old``.
-            NotEnoughData: A head can't be fitted; nothing was changed.
+            InvalidArgument: A column of ``new`` can't hold what that of ``old`` holds.
+            NotEnoughData: A head can't be fitted; none was saved, and no alias was moved.
         """
         return switch(self.collections, self.heads, old, new)
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trunkline_service.collections.collection import Collection
-from trunkline_service.collections.known import Known, Verdict
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import KINDS, fit
 from trunkline_service.heads.registry import HeadRegistry
 from trunkline_service.heads.stored import training_set
+from trunkline_service.workspace.carry_over import carry_over
+from trunkline_service.workspace.fingerprints import Fingerprints
 
 _BATCH = 65_536
 
@@ -37,12 +38,14 @@ class Switched:
     Attributes:
         old: The collection before.
         new: The collection after.
+        relabelled: Rows of the new one that took their label, split or users' columns from the old one.
         heads: That were fitted anew.
         aliases: That were moved.
     """
 
     old: str
     new: str
+    relabelled: int
     heads: tuple[RefittedHead, ...]
     aliases: tuple[str, ...]
 
@@ -52,10 +55,12 @@ def switch(store: CollectionStore, heads: HeadRegistry, old: str, new: str) -> S
     before, after = store.open(old), store.open(new)
     missing = _missing(before, after)
     if missing:
+        rows = "row" if missing == 1 else "rows"
         raise FailedPrecondition(
-            f"collection {new!r} lacks {missing:,} rows of {old!r}; finish it first: trunkline embed "
-            f"--from-collection {old} --into {new}"
+            f"collection {new!r} lacks {missing:,} {rows} that {old!r} has embeddings of; finish it first: "
+            f"trunkline embed --from-collection {old} --into {new} --retry-failed"
         )
+    relabelled = carry_over(before, after)
     dependent = [
         card for card in map(heads.card, heads.names()) if card.collection == old and card.kind in KINDS
     ]
@@ -68,21 +73,15 @@ def switch(store: CollectionStore, heads: HeadRegistry, old: str, new: str) -> S
     moved = [alias for alias in store.aliases.all() if alias.collection == old and alias.version is None]
     for alias in moved:
         store.set_alias(alias.name, new)
-    return Switched(old, new, saved, tuple(alias.name for alias in moved))
+    return Switched(old, new, relabelled, saved, tuple(alias.name for alias in moved))
 
 
 def _missing(before: Collection, after: Collection) -> int:
-    """Rows of status ``ok`` before that have no row after."""
-    known = Known(_keys(after))
-    missing = 0
-    for batch in before.scan(["id"], "status = 'ok'", batch_size=_BATCH):
-        ids = batch.column("id").to_pylist()
-        missing += int((known.judge(ids, [0] * len(ids)) == Verdict.NEW).sum())
-    return missing
+    """Rows of status ``ok`` before that have none of that status after."""
+    there = Fingerprints((ids, ids) for ids in _done(after))
+    return sum(int((~there.has(ids)).sum()) for ids in _done(before))
 
 
-def _keys(collection: Collection) -> Iterator[list[list[object]]]:
-    for batch in collection.scan(["id"], batch_size=_BATCH):
-        ids = batch.column("id").to_pylist()
-        nothing: list[object] = [None] * len(ids)
-        yield [ids, ["ok"] * len(ids), nothing, nothing, nothing, [""] * len(ids), [""] * len(ids)]
+def _done(collection: Collection) -> Iterator[list[str]]:
+    for batch in collection.scan(["id"], "status = 'ok'", batch_size=_BATCH):
+        yield batch.column("id").to_pylist()

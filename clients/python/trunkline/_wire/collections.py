@@ -108,9 +108,9 @@ def purge(
     )
 
 
-def compact(name: str, keep_seconds: float | None) -> Question[Compacted]:
+def compact(name: str, keep_seconds: float | None, keep_all: bool) -> Question[Compacted]:
     """Files that are rewritten."""
-    request = collections_pb2.CompactRequest(collection=name, keep_seconds=keep_seconds)
+    request = collections_pb2.CompactRequest(collection=name, keep_seconds=keep_seconds, keep_all=keep_all)
     return Question(
         methods.COMPACT,
         request,

@@ -65,7 +65,7 @@ def export(
     if place.json:
         output.print_json({"collection": name, "rows": rows, "file": str(target)})
     else:
-        output.say(f"wrote {rows:,} rows of {name} to {target}")
+        output.say(f"wrote {output.counted(rows, 'row')} of {name} to {target}")
 
 
 @click.command("import", short_help="Read a Parquet or NumPy file into a collection.")
@@ -137,7 +137,8 @@ def _report(source: Path, done: Imported, place: Place) -> None:
     made = " (made for it)" if done.created else ""
     errors = f", {done.errors:,} as error rows" if done.errors else ""
     output.say(
-        f"{done.collection}{made}, version {done.version}: {done.rows:,} rows of {source} stored{errors}"
+        f"{done.collection}{made}, version {done.version}: {output.counted(done.rows, 'row')} of {source} stored"
+        f"{errors}"
     )
 
 

@@ -39,7 +39,9 @@ def condition_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --yes."""
-    option = click.option("--yes", is_flag=True, help="Don't ask; without a terminal nothing asks.")
+    option = click.option(
+        "--yes", is_flag=True, help="Don't ask. Needed where no terminal is there to answer at."
+    )
     return option(command)
 
 
@@ -83,10 +85,14 @@ def asks() -> bool:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks, where somebody can answer.
+    """Asks, unless --yes has answered.
 
     Raises:
         click.Abort: The answer was no.
+        click.UsageError: Nobody can answer.
     """
-    if not yes and asks():
-        click.confirm(question, abort=True, err=True)
+    if yes:
+        return
+    if not asks():
+        raise click.UsageError(f"{question} Nobody is there to answer; add --yes")
+    click.confirm(question, abort=True, err=True)

@@ -73,8 +73,8 @@ def relabel(
     if place.json:
         output.print_json({"collection": name, **dataclasses.asdict(done), "unknown": unknown})
         return
-    passed = f"; {len(unknown):,} ids have no row and were passed over" if unknown else ""
-    output.say(f"{name}, version {done.version}: {done.rows:,} rows relabelled{passed}")
+    passed = f"; passed over, having no row: {output.counted(len(unknown), 'id')}" if unknown else ""
+    output.say(f"{name}, version {done.version}: {output.counted(done.rows, 'row')} relabelled{passed}")
 
 
 def read_corrections(path: Path) -> dict[str, str | None]:
@@ -161,5 +161,7 @@ def _refuse(name: str, unknown: list[str], place: Place) -> None:
         output.print_json({"collection": name, "rows": 0, "unknown": unknown})
     else:
         output.table((f"ids that have no row in {name}",), [(row_id,) for row_id in unknown])
-    output.hint(f"{len(unknown):,} ids have no row, so nothing was written; --skip-unknown passes them over")
+    output.hint(
+        f"{output.counted(len(unknown), 'id')} without a row, so nothing was written; --skip-unknown passes over such"
+    )
     raise SystemExit(1)

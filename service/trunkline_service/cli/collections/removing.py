@@ -47,7 +47,7 @@ def delete(
     if place.json:
         output.print_json({"collection": name, **dataclasses.asdict(done)})
     else:
-        output.say(f"{name}, version {done.version}: {done.rows:,} rows deleted")
+        output.say(f"{name}, version {done.version}: {output.counted(done.rows, 'row')} deleted")
 
 
 @click.command(short_help="Delete rows from every version.")
@@ -87,13 +87,14 @@ def purge(
         output.print_json({"collection": name, **dataclasses.asdict(done)})
         return
     output.say(
-        f"{name}: {done.rows:,} rows purged; {done.versions_removed} older versions removed, "
+        f"{name}: {output.counted(done.rows, 'row')} purged; "
+        f"{output.counted(done.versions_removed, 'older version')} removed, "
         f"{done.bytes_freed / 1e6:,.1f} MB freed"
     )
     if done.unowned_files:
         output.warn(
-            f"{done.unowned_files} files of writers that are at work, or were killed lately, are left and may "
-            "hold purged rows; where no one else is writing, purge again with --exclusive"
+            f"{output.counted(done.unowned_files, 'file')} left of writers that are at work, or were killed lately, "
+            "may hold purged rows; where no one else is writing, purge again with --exclusive"
         )
 
 
@@ -133,9 +134,10 @@ def _chosen(ids: tuple[str, ...], where: str | None, parameters: tuple[str, ...]
 def _confirm_rows(client: trunkline.Client, question: str, name: str, chosen: _Chosen, yes: bool) -> None:
     """Asks with the number of rows, which is counted only where somebody is asked."""
     if yes or not asks():
+        confirm(question.format("rows"), yes)
         return
     if chosen.ids is not None:
         count = len(set(chosen.ids))
     else:
         count = sum(map(len, client.scan(name, [], chosen.where, chosen.parameters)))
-    confirm(question.format(f"{count:,} row{'' if count == 1 else 's'}"), yes)
+    confirm(question.format(output.counted(count, "row")), yes)

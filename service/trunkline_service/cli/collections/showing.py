@@ -65,7 +65,8 @@ def show(name: str, place: Place) -> None:
         return
     many = ", several labels a row" if info.multi_label else ""
     output.say(
-        f"{info.name}, version {info.version}: {info.rows:,} rows of dim {info.dim}, {info.errors:,} errors, "
+        f"{info.name}, version {info.version}: {output.counted(info.rows, 'row')} of dim {info.dim}, "
+        f"{output.counted(info.errors, 'error')}, "
         f"{info.labelled:,} labelled{many}\n"
         f"model {_maker(info)}, space {info.space_id}, decode {info.decode}, stored as {info.dtype}, "
         f"{info.size_bytes / 1e6:,.1f} MB"

@@ -15,6 +15,7 @@ from trunkline_service.cli.options import Place, place_options
 def switch(old: str, new: str, place: Place) -> None:
     """Fits the heads of collection OLD on NEW, which holds the same rows in another space, and moves OLD's aliases.
 
+    Before, labels, splits and columns that were corrected in OLD are corrected in NEW.
     OLD stays as it is; the same command the other way round goes back.
 
     Example: trunkline collections switch photos photos-dinov2
@@ -33,8 +34,20 @@ def switch(old: str, new: str, place: Place) -> None:
             }
             for pair in done.heads
         ]
-        output.print_json({"old": old, "new": new, "heads": heads, "aliases": list(done.aliases)})
+        output.print_json(
+            {
+                "old": old,
+                "new": new,
+                "relabelled": done.relabelled,
+                "heads": heads,
+                "aliases": list(done.aliases),
+            }
+        )
         return
+    if done.relabelled:
+        output.say(
+            f"{output.counted(done.relabelled, 'row')} of {done.new} took label, split or columns from {done.old}"
+        )
     output.say(f"{', '.join(done.aliases) or 'no alias'} moved from {done.old} to {done.new}")
     if done.heads:
         rows = [

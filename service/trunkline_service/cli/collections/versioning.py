@@ -91,21 +91,24 @@ def restore(name: str, version: int, yes: bool, place: Place) -> None:
 
 @click.command(short_help="Merge small files, remove old versions.")
 @click.argument("name")
-@click.option(
-    "--keep-days", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Younger versions stay."
-)
+@click.option("--keep-days", type=click.FloatRange(min=0), help="Younger versions stay.  [default: 7]")
+@click.option("--keep-all", is_flag=True, help="Every version stays; nothing is freed.")
 @place_options
-def compact(name: str, keep_days: float, place: Place) -> None:
+def compact(name: str, keep_days: float | None, keep_all: bool, place: Place) -> None:
     """Merges the small files of collection NAME, and removes old versions that no tag and no alias names.
 
     Example: trunkline collections compact photos --keep-days 30
     """
+    if keep_all and keep_days is not None:
+        raise click.UsageError("--keep-all and --keep-days contradict each other; give one of them")
+    seconds = None if keep_days is None else keep_days * _DAY_S
     with place.client() as client:
-        done = client.compact(name, keep_seconds=keep_days * _DAY_S, timeout=NO_END)
+        done = client.compact(name, keep_seconds=seconds, keep_all=keep_all, timeout=NO_END)
     if place.json:
         output.print_json({"collection": name, **dataclasses.asdict(done)})
         return
     output.say(
-        f"{name}, version {done.version}: {done.fragments_before} pieces became {done.fragments_after}; "
-        f"{done.versions_removed} old versions removed, {done.bytes_freed / 1e6:,.1f} MB freed"
+        f"{name}, version {done.version}: {output.counted(done.fragments_before, 'piece')} became "
+        f"{done.fragments_after}; "
+        f"{output.counted(done.versions_removed, 'old version')} removed, {done.bytes_freed / 1e6:,.1f} MB freed"
     )

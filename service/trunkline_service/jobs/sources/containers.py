@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_ROW = re.compile(r"0|[1-9][0-9]{0,17}")
 _MEMBER = re.compile(r"(.*?\.(?:tar|parquet|pq|arrow))#(.+)", re.DOTALL | re.IGNORECASE)
 
 
@@ -23,3 +24,19 @@ def split_member(source: str) -> tuple[str, str]:
     if found is None:
         raise ValueError(f"{source!r} names no image inside a file")
     return found.group(1), found.group(2)
+
+
+def split_cell(source: str, cell_start: str) -> tuple[str, int] | None:
+    """The file and the row number of an image in a cell; None for another place or another column.
+
+    Args:
+        source: What a row recorded.
+        cell_start: What stands before the row number; see ``cells.read_cell``.
+    """
+    if not is_member(source):
+        return None
+    container, member = split_member(source)
+    number = member.removeprefix(cell_start)
+    if member != cell_start + number or _ROW.fullmatch(number) is None:
+        return None
+    return container, int(number)

@@ -16,15 +16,15 @@ from trunkline_service.jobs.sources.source import ListedSource, Listing
 
 # Names held at once. A folder of more is given in sorted stretches of so many.
 _WINDOW = 50_000
-_LINK = "link to a folder"
+_LINK = "link"
 
 
 class FolderSource(ListedSource):
     """The images below a folder.
 
     The parent folder is the label and a folder ``train``, ``val``, ``valid``, ``validation`` or ``test``
-    anywhere above is the split. Hidden files and folders are left out; links to folders are not
-    followed. Ids are paths below the folder.
+    anywhere above is the split. Hidden files and folders are left out. Links to folders are not
+    followed, and each is a problem: its images are missing. Ids are paths below the folder.
 
     Args:
         root: The folder.
@@ -44,9 +44,14 @@ class FolderSource(ListedSource):
         super().__init__(text_of(self._root), id_prefix)
         self._pattern = pattern
 
-    def covers(self, source: str) -> bool:
-        """Whether it lies below the folder, as a file of its own, and where the pattern looks."""
-        return covers_below(self.uri, self._pattern, source)
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether it is a file below the folder, where the pattern looks, with its path there as its id."""
+        below = row_id.removeprefix(self.id_prefix)
+        return (
+            row_id == self.id_prefix + below
+            and source == f"{self.uri.rstrip('/')}/{below}"
+            and is_given(below, self._pattern, source)
+        )
 
     def _nothing(self) -> str:
         return nothing_below(self.uri, self._pattern)
@@ -61,7 +66,8 @@ class FolderSource(ListedSource):
                 if kind == "folder":
                     below.append(entry.name)
                 elif kind == _LINK:
-                    listing.left_out[_LINK] += 1
+                    if self._may_enter(folders, entry.name):
+                        listing.problem(f"{text_of(entry.path)}: a link to a folder; not followed")
                 elif self._pattern is not None and not self._pattern.matches(_texts(folders, entry.name)):
                     continue
                 elif (suffix := suffix_of(entry.name)) in IMAGE_SUFFIXES:
@@ -69,11 +75,10 @@ class FolderSource(ListedSource):
                 else:
                     listing.left_out[text_of(suffix) or "no suffix"] += 1
             below.sort(reverse=True)
-            pending += [
-                (*folders, name)
-                for name in below
-                if self._pattern is None or self._pattern.may_hold(_texts(folders, name))
-            ]
+            pending += [(*folders, name) for name in below if self._may_enter(folders, name)]
+
+    def _may_enter(self, folders: tuple[str, ...], name: str) -> bool:
+        return self._pattern is None or self._pattern.may_hold(_texts(folders, name))
 
     def _entries(self, folders: tuple[str, ...], listing: Listing) -> Iterator[os.DirEntry[str]]:
         folder = os.path.join(self._root, *folders)
@@ -106,12 +111,18 @@ class FolderSource(ListedSource):
         )
 
 
-def covers_below(root: str, pattern: Pattern | None, source: str) -> bool:
-    """Whether a recorded source is a file of its own below a root, and where the pattern looks."""
-    start = root.rstrip("/") + "/"
-    if not source.startswith(start) or suffix_of(source) not in IMAGE_SUFFIXES or is_member(source):
+def is_given(below: str, pattern: Pattern | None, source: str) -> bool:
+    """Whether a listing of a folder gives a file.
+
+    Args:
+        below: Its path below the folder.
+        pattern: Which files are meant.
+        source: What a row recorded: an image inside a tar is no file.
+    """
+    names = below.split("/")
+    if not all(name and not name.startswith(".") for name in names) or is_member(source):
         return False
-    return pattern is None or pattern.matches(source[len(start) :].split("/"))
+    return suffix_of(below) in IMAGE_SUFFIXES and (pattern is None or pattern.matches(names))
 
 
 def nothing_below(root: str, pattern: Pattern | None) -> str:

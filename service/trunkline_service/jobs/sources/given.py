@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -37,6 +37,9 @@ class HeldReader:
 class GivenSource(ListedSource):
     """What an iterable gives. Its rows record no source: nothing but the iterable can give them again.
 
+    Whether its labels are lists is looked for in a list of images alone; making what an iterator gives
+    may cost much.
+
     Args:
         images: A list, or a function that gives a new iterator at each call. An iterator itself is
             taken too, and can be listed once.
@@ -51,20 +54,25 @@ class GivenSource(ListedSource):
         self._images = images
         self._used_up = False
 
+    @property
+    def multi_label(self) -> bool:
+        """See ``Source.multi_label``."""
+        return isinstance(self._images, Sequence) and any(map(_has_list, self._images))
+
     def describe(self) -> str:
         """See ``Source.describe``. An iterator is not looked into: it could not be listed after that."""
         if isinstance(self._images, Iterator):
             return "images from an iterator"
         return super().describe()
 
-    def covers(self, source: str) -> bool:  # noqa: ARG002 - every source takes it
+    def covers(self, row_id: str, source: str) -> bool:  # noqa: ARG002 - every source takes them
         """Never: a row without a source may be anybody's."""
         return False
 
     def _nothing(self) -> str:
         return "no image was given"
 
-    def _list(self, listing: Listing) -> Iterator[SourceItem]:  # noqa: ARG002 - nothing is left out
+    def _list(self, listing: Listing) -> Iterator[SourceItem]:  # noqa: ARG002 - each is an image
         if self._used_up:
             raise InvalidArgument(
                 "this iterator was listed before; give a list, or a function that makes a new iterator"
@@ -96,6 +104,11 @@ class GivenSource(ListedSource):
             etag=hashlib.sha256(data).hexdigest(),
             metadata={name: _scalar(row_id, name, value) for name, value in rest.items()},
         )
+
+
+def _has_list(given: object) -> bool:
+    metadata = given[2] if isinstance(given, tuple) and len(given) == 3 else None
+    return isinstance(metadata, Mapping) and isinstance(metadata.get("label"), list | tuple)
 
 
 def _label(row_id: str, label: object) -> str | tuple[str, ...] | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from trunkline_service.errors import InvalidArgument, UnreadableFile
 from trunkline_service.jobs.sources.cells import shard
 from trunkline_service.jobs.sources.columns import GUESSED, TableColumns
-from trunkline_service.jobs.sources.containers import is_member, split_member
+from trunkline_service.jobs.sources.containers import split_cell
 from trunkline_service.jobs.sources.files import FileReader
 from trunkline_service.jobs.sources.item import SourceItem
 from trunkline_service.jobs.sources.layout import SPLITS, text_of
@@ -21,7 +23,39 @@ from trunkline_service.jobs.sources.rows import RowItems, check_unique
 from trunkline_service.jobs.sources.source import ListedSource, Listing
 from trunkline_service.jobs.sources.tables import Part
 
+_NUMBER = re.compile(r"[0-9]{8}")
 _MOST_JSON = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _ListedSplit:
+    """What a listing saw of a split.
+
+    Attributes:
+        folder: As text.
+        start: Stands before the row numbers that are ids.
+        cell_start: See ``tables.Table``.
+        before: Rows before each file, by its name as text.
+    """
+
+    folder: str
+    start: str
+    cell_start: str
+    before: Mapping[str, int]
+
+    def gives(self, row_id: str, source: str) -> bool:
+        """Whether an image there gets this id, which comes without the source's prefix."""
+        place = split_cell(source, self.cell_start)
+        if place is None or place[0].rpartition("/")[0] != self.folder:
+            return False
+        number = row_id.removeprefix(self.start)
+        if row_id != self.start + number:
+            return False
+        location, row = place
+        if location in self.before:
+            return number == f"{self.before[location] + row:08d}"
+        # A file that the data set has no more. How many rows were before it is not known.
+        return _NUMBER.fullmatch(number) is not None and int(number) >= row
 
 
 class HuggingFaceSource(ListedSource):
@@ -36,6 +70,7 @@ class HuggingFaceSource(ListedSource):
         id_prefix: Stands before every id.
     """
 
+    _ids_are_unique = True
     _labels_from = "from the data set"
     _no_labels = "no labels (no column of labels)"
 
@@ -43,6 +78,13 @@ class HuggingFaceSource(ListedSource):
         self._path = os.path.abspath(path)
         super().__init__(text_of(self._path), id_prefix)
         self._columns = columns
+        self._listed: tuple[_ListedSplit, ...] = ()
+
+    @property
+    def multi_label(self) -> bool:
+        """See ``Source.multi_label``."""
+        tables = (_SplitTable(folder, self._columns) for _split, folder in self._splits())
+        return any(table.roles().multi_label for table in tables)
 
     def items(self) -> Iterator[SourceItem]:
         """See ``Source.items``."""
@@ -51,9 +93,15 @@ class HuggingFaceSource(ListedSource):
                 check_unique(_SplitTable(folder, self._columns), f"{self.uri} {split or ''}".rstrip())
         yield from super().items()
 
-    def covers(self, source: str) -> bool:
-        """Whether it is a row of this data set, there now or gone."""
-        return is_member(source) and split_member(source)[0].startswith(self.uri.rstrip("/") + "/")
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether it is a row of this data set, with its number as its id.
+
+        Never where ids come from a column: a place does not tell them.
+        """
+        below = row_id.removeprefix(self.id_prefix)
+        if self._columns.id is not None or row_id != self.id_prefix + below:
+            return False
+        return any(split.gives(below, source) for split in self._listed)
 
     def _notes(self) -> list[str]:
         _split, folder = self._splits()[0]
@@ -73,13 +121,16 @@ class HuggingFaceSource(ListedSource):
         return [(str(name), os.path.join(self._path, str(name))) for name in names]
 
     def _list(self, listing: Listing) -> Iterator[SourceItem]:
+        listed = []
         for split, folder in self._splits():
             table = _SplitTable(folder, self._columns)
             before = table.rows_before
             start = f"{split}/" if split is not None else ""
 
-            def number_id(part: Part, row: int, before: dict[str, int] = before, start: str = start) -> str:
-                return f"{start}{before[part.location] + row:08d}"
+            def number_id(
+                location: str, row: int, before: dict[str, int] = before, start: str = start
+            ) -> str:
+                return f"{start}{before[location] + row:08d}"
 
             make = RowItems(
                 roles=table.roles(),
@@ -90,6 +141,9 @@ class HuggingFaceSource(ListedSource):
             )
             for part in table.parts(listing.problem):
                 yield from make.items(part, listing)
+            names = {text_of(location): rows for location, rows in before.items()}
+            listed.append(_ListedSplit(text_of(folder), start, table.cell_start(), names))
+        self._listed = tuple(listed)
 
 
 class _SplitTable:

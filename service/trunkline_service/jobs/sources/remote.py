@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trunkline_service.errors import InvalidArgument, StorageError
-from trunkline_service.jobs.sources.folder import covers_below, nothing_below
+from trunkline_service.jobs.sources.folder import is_given, nothing_below
 from trunkline_service.jobs.sources.item import SourceItem
 from trunkline_service.jobs.sources.layout import IMAGE_SUFFIXES, label_and_split, suffix_of
 from trunkline_service.jobs.sources.parallel import Unlisted, list_below
@@ -39,12 +39,14 @@ class RemoteSource(ListedSource):
         self._pattern = pattern
         self._place = place_of(self.uri)
 
-    def covers(self, source: str) -> bool:
-        """Whether it lies below the URL, and where the pattern looks."""
-        base, question, options = self.uri.partition("?")
-        if question and not source.endswith(question + options):
-            return False
-        return covers_below(base, self._pattern, source.removesuffix(question + options))
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether it lies below the URL, where the pattern looks, with its path there as its id."""
+        below = row_id.removeprefix(self.id_prefix)
+        return (
+            row_id == self.id_prefix + below
+            and is_given(below, self._pattern, source)
+            and source == child_uri(self.uri, below)
+        )
 
     def _nothing(self) -> str:
         return nothing_below(self.uri, self._pattern)

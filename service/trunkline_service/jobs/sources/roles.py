@@ -40,6 +40,7 @@ class Roles:
         class_names: What the numbers of the label column stand for; empty where they are no numbers.
         label_separator: Cuts a label's text into several; None for one label.
         numbered: Row numbers are ids, even where there are paths.
+        multi_label: Labels are lists, in the column or cut by the separator.
     """
 
     id: str | None
@@ -52,6 +53,7 @@ class Roles:
     class_names: tuple[str, ...] = ()
     label_separator: str | None = None
     numbered: bool = False
+    multi_label: bool = False
 
     @property
     def id_column(self) -> str | None:
@@ -128,6 +130,8 @@ def assign(
         dropped=tuple(name for name in rest if name not in kept),
         class_names=_class_names(features.get(label) if label else None),
         label_separator=columns.label_separator,
+        multi_label=label is not None
+        and (bool(columns.label_separator) or _holds_lists(schema.field(label).type)),
     )
 
 
@@ -217,6 +221,12 @@ def _holds_bytes(kind: Any) -> bool:
     if pt.is_struct(kind):
         return any(kind.field(number).name == "bytes" for number in range(kind.num_fields))
     return bool(pt.is_binary(kind) or pt.is_large_binary(kind))
+
+
+def _holds_lists(kind: Any) -> bool:
+    import pyarrow.types as pt
+
+    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
 
 
 def _is_plain(kind: Any) -> bool:

@@ -22,7 +22,7 @@ from trunkline_service.jobs.sources.relative import beside
 from trunkline_service.jobs.sources.roles import Roles
 from trunkline_service.jobs.sources.source import Listing
 from trunkline_service.jobs.sources.tables import Part, Table
-from trunkline_service.jobs.sources.values import column_name, labels, scalars, texts
+from trunkline_service.jobs.sources.values import column_name, labels, said, scalars, texts
 
 _TWICE_SHOWN = 3
 
@@ -33,7 +33,7 @@ class RowItems:
 
     Attributes:
         roles: What the columns are.
-        number_id: The id of a row without one, by its part and its number in the file.
+        number_id: The id of a row without one, by its file and its number in it.
         cell_start: Stands before a row's number in the recorded source of an image inside the table.
         id_prefix: Stands before every id.
         split: Where no column says it.
@@ -41,7 +41,7 @@ class RowItems:
     """
 
     roles: Roles
-    number_id: Callable[[Part, int], str]
+    number_id: Callable[[str, int], str]
     cell_start: str = ""
     id_prefix: str = ""
     split: str | None = None
@@ -70,11 +70,11 @@ class RowItems:
             yield self._item(
                 part,
                 row,
-                row_id if row_id is not None else self.number_id(part, row),
+                row_id if row_id is not None else self.number_id(part.location, row),
                 path,
                 found_labels[number],
                 splits[number] or self.split,
-                {name: values[number] for name, values in metadata.items()},
+                said((name, values[number]) for name, values in metadata.items()),
             )
 
     def _item(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.jobs.sources.item import SourceItem
+from trunkline_service.jobs.sources.seen import SeenIds
 
 _LABELS_SHOWN = 6
 _PROBLEMS_SHOWN = 3
@@ -28,6 +30,17 @@ class Source(Protocol):
     uri: str
     id_prefix: str
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether labels are lists, by a header or by the images that ``describe`` looks at.
+
+        Where they are, ``items`` gives an image of one label a list of one.
+
+        Raises:
+            InvalidArgument: A table that can't be used.
+        """
+        ...
+
     def describe(self) -> str:
         """The interpretation, to be shown before the work begins: of the head of the source alone.
 
@@ -38,6 +51,8 @@ class Source(Protocol):
 
     def items(self) -> Iterator[SourceItem]:
         """The images, lazily and in bounded memory; every call lists them anew.
+
+        An image whose id was given before is left out, and a problem.
 
         Raises:
             InvalidArgument: There is no image, or a table that can't be used.
@@ -52,8 +67,16 @@ class Source(Protocol):
         """Files that were taken for no images in that listing: counts by suffix."""
         ...
 
-    def covers(self, source: str) -> bool:
-        """Whether a row with this recorded source is one of this source's, there now or gone."""
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether this source, as it was listed last, gives exactly this id for exactly this place.
+
+        Rows that it does not cover are never its business: those of other jobs, of another root or
+        another prefix, and those whose place does not tell their id.
+
+        Args:
+            row_id: A row's.
+            source: What the row recorded as its source; the image may be gone.
+        """
         ...
 
 
@@ -92,6 +115,8 @@ class ListedSource(ABC):
 
     # How many images `describe` looks at.
     _head = 10_000
+    # Every id is known to be given once: nothing has to be remembered.
+    _ids_are_unique = False
     # Where labels come from, for `describe`.
     _labels_from = "from folder names"
     _no_labels = "no labels (no folders below)"
@@ -100,6 +125,13 @@ class ListedSource(ABC):
         self.uri = uri
         self.id_prefix = id_prefix
         self._last = Listing()
+        # Whether a label of the head is a list; None before it was looked at.
+        self._lists: bool | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """See ``Source.multi_label``."""
+        return False
 
     @abstractmethod
     def _list(self, listing: Listing) -> Iterator[SourceItem]:
@@ -110,7 +142,7 @@ class ListedSource(ABC):
         """What was looked for and not found."""
 
     @abstractmethod
-    def covers(self, source: str) -> bool:
+    def covers(self, row_id: str, source: str) -> bool:
         """See ``Source.covers``."""
 
     def _notes(self) -> list[str]:
@@ -119,16 +151,17 @@ class ListedSource(ABC):
 
     def items(self) -> Iterator[SourceItem]:
         """See ``Source.items``."""
-        return self._items(Listing())
+        several = self.multi_label
+        for item in self._items(Listing()):
+            if several and isinstance(item.label, str):
+                yield dataclasses.replace(item, label=(item.label,))
+            else:
+                yield item
 
     def describe(self) -> str:
         """See ``Source.describe``."""
         listing = Listing()
-        items = self._items(listing)
-        head = list(itertools.islice(items, self._head))
-        whole = next(items, None) is None
-        # A listing that is not closed would keep its folders and threads.
-        items.close()
+        head, whole = self._look(listing)
         return "; ".join([*self._counted(head, whole), *self._notes(), *_noticed(listing)])
 
     def problems(self) -> tuple[str, ...]:
@@ -141,13 +174,34 @@ class ListedSource(ABC):
 
     def _items(self, listing: Listing) -> Generator[SourceItem, None, None]:
         found = False
+        seen = None if self._ids_are_unique else SeenIds()
         for item in self._list(listing):
             found = True
-            yield item
+            if seen is None or seen.add(item.id):
+                yield item
+            else:
+                where = repr(item.source) if item.source else "the later image"
+                listing.problem(f"id {item.id!r} comes twice; {where} was left out: give it an id of its own")
         self._last = listing
         if not found:
             # An unmounted disk looks like an empty folder; it must not look like a finished job.
             raise InvalidArgument("; ".join([self._nothing(), *_noticed(listing)]))
+
+    def _lists_in_head(self) -> bool:
+        """Whether one of the images that ``describe`` looks at has a list of labels."""
+        if self._lists is None:
+            self._look(Listing())
+        return bool(self._lists)
+
+    def _look(self, listing: Listing) -> tuple[list[SourceItem], bool]:
+        """The first images, and whether they are all."""
+        items = self._items(listing)
+        head = list(itertools.islice(items, self._head))
+        whole = next(items, None) is None
+        # A listing that is not closed would keep its folders and threads.
+        items.close()
+        self._lists = any(isinstance(item.label, tuple) for item in head)
+        return head, whole
 
     def _counted(self, head: list[SourceItem], whole: bool) -> list[str]:
         labels: Counter[str] = Counter()

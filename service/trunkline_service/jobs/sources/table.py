@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from trunkline_service.errors import InvalidArgument, UnreadableFile
 from trunkline_service.jobs.sources.columns import GUESSED, TableColumns
-from trunkline_service.jobs.sources.containers import is_member, split_member
+from trunkline_service.jobs.sources.containers import split_cell
 from trunkline_service.jobs.sources.item import SourceItem
 from trunkline_service.jobs.sources.layout import suffix_of
 from trunkline_service.jobs.sources.locations import Locations, shown, stamp_of
 from trunkline_service.jobs.sources.pattern import is_url
 from trunkline_service.jobs.sources.rows import RowItems, check_unique
 from trunkline_service.jobs.sources.source import ListedSource, Listing
-from trunkline_service.jobs.sources.tables import ParquetTable, Part, Table, TextTable
+from trunkline_service.jobs.sources.tables import ParquetTable, Table, TextTable
 
 _PARQUET = frozenset({".parquet", ".pq"})
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """How rows are numbered.
+
+    Attributes:
+        are_ids: The ids of images inside the files are row numbers.
+        cell_start: See ``Table.cell_start``.
+        several: Ids begin with the file's name.
+    """
+
+    are_ids: bool
+    cell_start: str
+    several: bool
 
 
 class TableSource(ListedSource):
@@ -33,6 +49,8 @@ class TableSource(ListedSource):
         id_prefix: Stands before every id.
     """
 
+    # Those of a column are looked at before the first row is given.
+    _ids_are_unique = True
     _no_labels = "no labels (no column of labels)"
 
     def __init__(self, text: str, columns: TableColumns = GUESSED, id_prefix: str = "") -> None:
@@ -41,6 +59,12 @@ class TableSource(ListedSource):
         super().__init__(self._locations.uri, id_prefix)
         self._columns = columns
         self._settled: Table | None = None
+        self._numbers: _Numbers | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """See ``Source.multi_label``."""
+        return self._table().roles().multi_label
 
     def describe(self) -> str:
         """See ``Source.describe``."""
@@ -52,21 +76,40 @@ class TableSource(ListedSource):
     def items(self) -> Iterator[SourceItem]:
         """See ``Source.items``."""
         # Listed anew, and the files may be others by now.
-        self._settled = None
+        self._settled = self._numbers = None
         table = self._table()
         check_unique(table, self.uri)
         self._settled = table
         yield from super().items()
 
-    def covers(self, source: str) -> bool:
-        """Whether it is a row of these files; never for images elsewhere, which others may list too."""
-        return is_member(source) and self._locations.has(split_member(source)[0])
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether it is an image inside these files whose id is its row number.
+
+        Never for images elsewhere, which others may list too, nor where ids come from a column: a place
+        does not tell them.
+        """
+        numbers = self._numbers or self._numbered()
+        place = split_cell(source, numbers.cell_start) if numbers.are_ids else None
+        if place is None or not self._locations.has(place[0]):
+            return False
+        return row_id == self.id_prefix + self._number_id(*place, numbers.several)
 
     def _notes(self) -> list[str]:
         return [self._table().roles().describe()]
 
     def _nothing(self) -> str:
         return f"no row with an image in {self.uri!r}"
+
+    def _numbered(self) -> _Numbers:
+        table = self._table()
+        roles = table.roles()
+        inside = roles.bytes is not None and roles.id_column is None
+        self._numbers = _Numbers(inside, table.cell_start(), len(table.locations) > 1)
+        return self._numbers
+
+    def _number_id(self, location: str, row: int, several: bool) -> str:
+        stem = self._locations.name_of(location).rpartition(".")[0]
+        return f"{stem}/{row:08d}" if several else f"{row:08d}"
 
     def _table(self) -> Table:
         if self._settled is not None:
@@ -86,13 +129,9 @@ class TableSource(ListedSource):
         table = self._table()
         several = len(table.locations) > 1
 
-        def number_id(part: Part, row: int) -> str:
-            stem = self._locations.name_of(part.location).rpartition(".")[0]
-            return f"{stem}/{row:08d}" if several else f"{row:08d}"
-
         make = RowItems(
             roles=table.roles(),
-            number_id=number_id,
+            number_id=lambda location, row: self._number_id(location, row, several),
             cell_start=table.cell_start(),
             id_prefix=self.id_prefix,
             first_row=table.first_row,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
@@ -16,6 +17,9 @@ from trunkline_service.jobs.sources.pattern import is_url
 from trunkline_service.jobs.sources.shelf import Shelf
 
 _INDEXES_KEPT = 4
+# A remote tar is looked at once in so long, and not for each of its members.
+_LOOK_S = 5.0
+_LOOKS_KEPT = 64
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -33,6 +37,22 @@ class Member(NamedTuple):
     size: int
 
 
+class Lately:
+    """What remote files were like a few seconds ago at most; threads may share it.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stamps: Shelf[Stamp] = Shelf(_LOOKS_KEPT)
+
+    def stamp_of(self, url: str) -> Stamp:
+        """See ``locations.stamp_of``."""
+        return self._stamps.get((url, self._clock() // _LOOK_S), lambda: stamp_of(url))
+
+
 @dataclass(frozen=True, slots=True)
 class RemotePartReader:
     """Reads a part of a remote file.
@@ -41,19 +61,25 @@ class RemotePartReader:
         url: The file.
         offset: Where the part begins, in bytes.
         size: Of the part, in bytes.
+        stamp: The file's state when it was listed.
     """
 
     url: str
     offset: int
     size: int
+    stamp: Stamp
 
     def __call__(self, limit: int) -> bytes:
         """See ``item.Reader``."""
         if self.size > limit:
             raise too_large(self.size, limit)
-        with image_errors(), opened(self.url) as file:
-            file.seek(self.offset)
-            data = file.read(self.size)
+        with image_errors():
+            # What was seen a moment ago may be older than the listing.
+            if _lately.stamp_of(self.url) != self.stamp and stamp_of(self.url) != self.stamp:
+                raise UnreadableFile("the shard changed since it was listed; run the job again")
+            with opened(self.url) as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
         if len(data) < self.size:
             raise UnreadableFile(
                 f"its archive ends early: {len(data):,} of {self.size:,} bytes are there; store it again"
@@ -98,7 +124,7 @@ def members(file: BinaryIO, damaged: Callable[[str], None]) -> Iterator[Member]:
 def part_reader(location: str, stamp: Stamp, member: Member) -> Reader:
     """Reads a member of the tar that was in this state."""
     if is_url(location):
-        return RemotePartReader(location, member.offset, member.size)
+        return RemotePartReader(location, member.offset, member.size, stamp)
     return PartReader(location, member.offset, member.size, stamp.mtime_ns)
 
 
@@ -123,4 +149,5 @@ def _index(location: str) -> dict[str, Member]:
         return {member.name: member for member in members(file, lambda _where: None)}
 
 
+_lately = Lately(time.monotonic)
 _indexes: Shelf[dict[str, Member]] = Shelf(_INDEXES_KEPT)

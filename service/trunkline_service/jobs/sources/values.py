@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -80,6 +80,11 @@ def scalar(value: object) -> Scalar:
         return str(value)
     assert value is None or isinstance(value, str | int | bool), "callers leave other values out"
     return value
+
+
+def said(values: Iterable[tuple[str, Scalar]]) -> dict[str, Scalar]:
+    """Values by column, without nulls: what a source does not say leaves a row's value as it is."""
+    return {name: value for name, value in values if value is not None}
 
 
 def _plain(column: Any) -> Any:

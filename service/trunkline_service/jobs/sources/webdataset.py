@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from trunkline_service.errors import UnreadableFile
 from trunkline_service.jobs.sources.containers import is_member, member_source, split_member
@@ -15,13 +15,21 @@ from trunkline_service.jobs.sources.locations import Locations, Stamp, opened, s
 from trunkline_service.jobs.sources.pattern import is_url
 from trunkline_service.jobs.sources.source import ListedSource, Listing
 from trunkline_service.jobs.sources.tars import Member, members, part_reader
-from trunkline_service.jobs.sources.values import column_name, scalar
+from trunkline_service.jobs.sources.values import column_name, said, scalar
 
 _COMPANIONS = frozenset({"cls", "json", "txt"})
 _MOST_COMPANION = 1024 * 1024
 # Listing a remote shard fetches its images too.
 _REMOTE_HEAD = 200
 _NO_IMAGE = "sample without an image"
+_MORE_IMAGES = "further image of a sample"
+
+
+class _Name(NamedTuple):
+    """A member's name, cut: its sample, and the suffixes."""
+
+    key: str
+    kind: str
 
 
 @dataclass
@@ -36,9 +44,10 @@ class WebDatasetSource(ListedSource):
 
     Members that share the name up to the first dot are a sample: its image, its label in ``.cls``, its
     text in ``.txt`` (a column ``txt``), its columns in ``.json`` (``label`` and ``split`` are taken as
-    such). Ids are ``<shard without .tar>/<name up to the first dot>``. A shard that is damaged is a
-    problem, and the others go on. Local shards are read by offset; remote ones are fetched once to be
-    listed, and each image again to be embedded.
+    such). Further images of a sample are left out. Ids are
+    ``<shard without .tar>/<name up to the first dot>``. A shard that is damaged is a problem, and the
+    others go on. Local shards are read by offset; remote ones are fetched once to be listed, and each
+    image again to be embedded.
 
     Args:
         text: A path or URL of a tar, with ``*`` or ``{000..123}`` for several.
@@ -54,9 +63,20 @@ class WebDatasetSource(ListedSource):
         if is_url(text):
             self._head = _REMOTE_HEAD
 
-    def covers(self, source: str) -> bool:
-        """Whether it is a member of one of these shards, there now or gone."""
-        return is_member(source) and self._locations.has(split_member(source)[0])
+    @property
+    def multi_label(self) -> bool:
+        """See ``Source.multi_label``."""
+        return self._lists_in_head()
+
+    def covers(self, row_id: str, source: str) -> bool:
+        """Whether it is an image in one of these shards, with the id of its sample."""
+        if not is_member(source):
+            return False
+        location, member = split_member(source)
+        if not self._locations.has(location) or suffix_of(member) not in IMAGE_SUFFIXES:
+            return False
+        name = _name_of(member)
+        return name is not None and row_id == self._id(location, name.key)
 
     def _nothing(self) -> str:
         return f"no image in {self.uri!r} (looked for .tar files and in them for images)"
@@ -78,21 +98,21 @@ class WebDatasetSource(ListedSource):
             listing.problem(f"{name}: {where}; its images from there on are missing")
 
         for member in members(file, damaged):
-            folder, _, base = member.name.removeprefix("./").rpartition("/")
-            if base.startswith("."):
+            found = _name_of(member.name)
+            if found is None:
                 continue
-            stem, _, kind = base.partition(".")
-            key = f"{folder}/{stem}" if folder else stem
-            if key != sample.key:
+            if found.key != sample.key:
                 yield from self._item(location, stamp, sample, listing)
-                sample = _Sample(key)
-            self._add(sample, member, kind.lower(), file, listing, name)
+                sample = _Sample(found.key)
+            self._add(sample, member, found.kind, file, listing, name)
         yield from self._item(location, stamp, sample, listing)
 
     def _add(
         self, sample: _Sample, member: Member, kind: str, file: BinaryIO, listing: Listing, shard: str
     ) -> None:
         if suffix_of(member.name) in IMAGE_SUFFIXES:
+            if sample.image is not None:
+                listing.left_out[_MORE_IMAGES] += 1
             # Of a.jpg and a.mask.png the one with the plain suffix is the image.
             if sample.image is None or (f".{kind}" in IMAGE_SUFFIXES and not _is_plain(sample.image)):
                 sample.image = member
@@ -118,7 +138,7 @@ class WebDatasetSource(ListedSource):
             listing.problem(f"{shown(location)}: {sample.key}: {exc}")
             label, split, metadata = None, None, {}
         yield SourceItem(
-            id=f"{self.id_prefix}{shard.removesuffix('.tar')}/{sample.key}",
+            id=self._id(location, sample.key),
             source=member_source(text_of(location), image.name),
             read=part_reader(location, stamp, image),
             label=label,
@@ -127,6 +147,18 @@ class WebDatasetSource(ListedSource):
             mtime=stamp.mtime,
             metadata=metadata,
         )
+
+    def _id(self, location: str, key: str) -> str:
+        return f"{self.id_prefix}{self._locations.name_of(location).removesuffix('.tar')}/{key}"
+
+
+def _name_of(member: str) -> _Name | None:
+    """What a member's name says; None for a hidden file."""
+    folder, _, base = member.removeprefix("./").rpartition("/")
+    if base.startswith("."):
+        return None
+    stem, _, kind = base.partition(".")
+    return _Name(f"{folder}/{stem}" if folder else stem, kind.lower())
 
 
 def _said(
@@ -142,11 +174,11 @@ def _said(
         raise ValueError("its .json is no object")
     label = document.pop("label", None)
     split = document.pop("split", None)
-    metadata = {
-        column_name(name): scalar(value)
+    metadata = said(
+        (column_name(name), scalar(value))
         for name, value in document.items()
-        if value is None or isinstance(value, str | int | float)
-    }
+        if isinstance(value, str | int | float)
+    )
     if "txt" in texts:
         metadata.setdefault("txt", texts["txt"].strip())
     if "cls" in texts:
