@@ -160,7 +160,7 @@ class RemoteTarget:
     def tidy(self) -> None:
         """See `Target`."""
         try:
-            self._client.compact(self.name)
+            self._client.compact(self.name, keep_all=True)
         except trunkline.FailedPrecondition:
             # Others write at the same time; the next run tidies up.
             return
