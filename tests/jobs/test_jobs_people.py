@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from trunkline_service.collections.rows import Row
 from trunkline_service.errors import JobStopped
 from trunkline_service.jobs.lately import Lately
 from trunkline_service.jobs.local import LocalTarget
@@ -75,6 +76,19 @@ def test_equal_bytes_are_told_without_reading_rows(photos, workspace, job, monke
         os.utime(path, (9, 9))
     monkeypatch.setattr(LocalTarget, "find", lambda self, ids: pytest.fail("rows were read"))
     assert job(photos).touched == 5
+
+
+def test_a_row_whose_content_was_never_recorded_is_not_taken_for_an_unreadable_file(photos, workspace, job):
+    """Rows that came by another door may have no hash, and what can't be read has none either."""
+    path = photos / "train/ants/1.png"
+    row = Row("train/ants/1.png", np.ones(48, np.float32), source=str(path), size=1, mtime=1.0)
+    collection = workspace.open_for("c")
+    collection.upsert([row], space_id=collection.spec.space_id, decode="exact")
+    path.unlink()
+    os.mkfifo(path)
+    result = job(photos)
+    assert (result.touched, result.errors) == (0, {"unreadable_file": 1})
+    assert collection.get([row.id])[0].mtime == 1.0
 
 
 def test_an_oversized_file_of_another_source_takes_no_row_over(tmp_path, workspace, job, png):

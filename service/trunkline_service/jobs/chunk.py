@@ -105,7 +105,7 @@ class ChunkWork:
         for position, (task, read) in enumerate(zip(tasks, reads, strict=True)):
             item = task.item
             good = task.compare and self._known.has_embedding(item.id)
-            if good and self._known.same_content(item.id, read.content_hash):
+            if good and read.error is None and self._known.same_content(item.id, read.content_hash):
                 done.touched.append(Touched(item.id, item.source, item.size, item.mtime, item.etag))
             elif good and isinstance(read.error, UnreadableFile):
                 # That it can't be read says nothing about the image: a good vector is not given up for it.
