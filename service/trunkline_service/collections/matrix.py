@@ -99,8 +99,6 @@ def read_matrix(
 ) -> EmbeddingMatrix:
     """The matrix of a dataset at the version it is open at; may raise Lance's own errors.
 
-    The number of rows is read before the vectors, so that these go straight to their place.
-
     Args:
         dataset: Lance's.
         spec: Of its vectors.
@@ -108,8 +106,6 @@ def read_matrix(
         where: A condition.
         translated: Gives a context in which errors of reading the texts, later, are translated.
     """
-    rows = dataset.to_table(columns=["status"], filter=where, with_row_id=True)
-    row_ids: NDArray[np.uint64] = rows.filter(_is_ok(rows)).column("_rowid").to_numpy()
 
     def read_texts() -> Texts:
         with translated():
@@ -117,12 +113,13 @@ def read_matrix(
             texts = texts.filter(_is_ok(texts))
             return Texts(*(_large(texts.column(name)) for name in _TEXT))
 
+    row_ids, embeddings = _read_vectors(dataset, where, spec.dim)
     return EmbeddingMatrix(
         spec=spec,
         uid=uid,
         version=int(dataset.version),
         row_ids=row_ids,
-        embeddings=_read_vectors(dataset, where, len(row_ids), spec.dim),
+        embeddings=embeddings,
         read_texts=read_texts,
     )
 
@@ -135,17 +132,27 @@ def read_row_ids(dataset: Any, where: str | None) -> NDArray[np.uint64]:
     return row_ids
 
 
-def _read_vectors(dataset: Any, where: str | None, rows: int, dim: int) -> NDArray[np.float32]:
-    matrix = np.empty((rows, dim), np.float32)
-    start = 0
-    for batch in dataset.scanner(columns=["embedding"], filter=where, batch_size=_BATCH_ROWS).to_batches():
-        vectors = valid_vectors(batch.column("embedding"))
-        # Raises where the vectors outnumber the rows of status ok: the shapes differ.
-        matrix[start : start + len(vectors)] = vectors
-        start += len(vectors)
-    if start != rows:
-        raise RuntimeError(f"{rows} rows are ok, but {start} have a vector: no upsert writes that")
-    return matrix
+def _read_vectors(
+    dataset: Any, where: str | None, dim: int
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Row ids and vectors of the rows that have one, which are those of status ``ok``.
+
+    The vectors go straight to their place in a matrix for all rows. What error rows leave of it at the
+    end is never touched, so it takes no memory.
+    """
+    most = dataset.count_rows(where)
+    matrix = np.empty((most, dim), np.float32)
+    row_ids = np.empty(most, np.uint64)
+    end = 0
+    scanner = dataset.scanner(columns=["embedding"], filter=where, batch_size=_BATCH_ROWS, with_row_id=True)
+    for batch in scanner.to_batches():
+        column = batch.column("embedding")
+        vectors = valid_vectors(column)
+        start, end = end, end + len(vectors)
+        matrix[start:end] = vectors
+        kept = batch.column("_rowid")
+        row_ids[start:end] = kept.filter(column.is_valid()) if column.null_count else kept
+    return row_ids[:end], matrix[:end]
 
 
 def _is_ok(table: Any) -> Any:
