@@ -82,6 +82,10 @@ class Lifecycle:
         """How the collection is stored."""
         return upkeep.stats(self._handle, self._size)
 
+    def fragments(self) -> int:
+        """How many pieces its rows lie in; each write adds one, `compact` merges them."""
+        return len(self._handle.open().dataset.get_fragments())
+
     def compact(self, keep: timedelta | None = upkeep.KEPT) -> upkeep.Compacted:
         """Merges small files, and removes versions that were the latest longer than ``keep`` ago.
 

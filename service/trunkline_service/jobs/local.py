@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 _CHUNK_IMAGES = 64
 _CHUNK_BYTES = 16 * 1024 * 1024
 _BATCH = 65_536
+# Fewer fragments than these cost readers little, and merging them costs memory and time.
+_SCATTERED = 32
 
 
 class LocalTarget:
@@ -134,6 +136,8 @@ class LocalTarget:
 
     def tidy(self) -> None:
         """See `Target`."""
+        if self._collection.fragments() < _SCATTERED:
+            return
         try:
             self._collection.compact(keep=None)
         except StorageError as exc:
