@@ -16,7 +16,7 @@ from trunkline_service.jobs.target import Target
 # Chunks being read and embedded at once: while one drains, the next keeps the stages busy.
 IN_FLIGHT = 4
 READERS = 16
-_REMEMBERED_BYTES = 16 * 1024 * 1024
+_REMEMBERED_BYTES = 8 * 1024 * 1024
 
 
 def done_chunks(

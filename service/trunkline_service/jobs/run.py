@@ -28,7 +28,7 @@ from trunkline_service.jobs.vanished import survey, too_many
 
 _LISTED_BETWEEN_REPORTS = 8192
 # Of the vectors of one commit, which are in memory three times while it is written.
-_COMMIT_BYTES = 8 * 1024 * 1024
+_COMMIT_BYTES = 4 * 1024 * 1024
 _FEWEST_ROWS = 256
 
 
