@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -29,61 +23,12 @@ from trunkline_service.errors import CollectionNotFound, FailedPrecondition, Sto
 SECRET = np.random.default_rng(3).standard_normal(4, np.float32)
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """An empty S3 in a process of its own: its URL."""
-    program = shutil.which(
-        "moto_server", path=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-    )
-    if program is None:
-        pytest.skip("speaking S3 takes moto: pip install 'moto[server]'")
-    process = subprocess.Popen(
-        [program, "--host", "127.0.0.1", "--port", "0"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)))
-        # What it logs from now on is nobody's business, and must not fill the pipe.
-        rest = threading.Thread(target=process.stderr.read)
-        rest.start()
-        yield found.group(0)
-        process.kill()
-        rest.join()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    """A bucket of this test's own, and an environment that leads there: its file system and its name."""
+def bucket(s3_bucket: str) -> Any:
+    """A bucket of this test's own: its file system and its name."""
     from pyarrow import fs
 
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    name = f"bucket-{abs(hash(request.node.name))}"
-    system = fs.S3FileSystem(
-        endpoint_override=endpoint.removeprefix("http://"),
-        scheme="http",
-        region="us-east-1",
-        access_key="key",
-        secret_key="secret",
-        allow_bucket_creation=True,
-    )
-    system.create_dir(name)
-    return system, name
+    return fs.FileSystem.from_uri(s3_bucket)
 
 
 @pytest.fixture
