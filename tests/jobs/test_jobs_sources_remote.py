@@ -112,7 +112,7 @@ def packed(data: bytes) -> bytes:
 
 def test_a_shard_that_was_replaced_is_not_read_by_old_offsets(memory, monkeypatch):
     moment = [0.0]
-    monkeypatch.setattr(tars, "_lately", tars.Lately(lambda: moment[0]))
+    monkeypatch.setattr(tars, "_looks", tars.ShardLooks(lambda: moment[0]))
     memory.pipe("/t/s.tar", packed(b"tar"))
     (item,) = resolve("memory://t/s.tar").items()
     assert pickle.loads(pickle.dumps(item)).read(LIMIT) == b"tar"
@@ -130,7 +130,7 @@ def test_a_shard_that_was_replaced_is_not_read_by_old_offsets(memory, monkeypatc
 
 
 def test_a_remote_shard_is_looked_at_once_for_many_members(memory, monkeypatch):
-    monkeypatch.setattr(tars, "_lately", tars.Lately(lambda: 1.0))
+    monkeypatch.setattr(tars, "_looks", tars.ShardLooks(lambda: 1.0))
     memory.pipe("/t/s.tar", packed(b"tar"))
     (item,) = resolve("memory://t/s.tar").items()
     looks = []

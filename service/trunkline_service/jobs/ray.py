@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trunkline_service import errors
-from trunkline_service.collections.known import COLUMNS, Known
+from trunkline_service.collections.known import Known
 from trunkline_service.errors import InternalError, InvalidArgument, JobStopped, MissingExtra, TrunklineError
 from trunkline_service.jobs.commits import Gathered
 from trunkline_service.jobs.lately import Lately
@@ -78,8 +78,7 @@ class _Worker:
     def _do(self, row: dict[str, Any]) -> dict[str, Any]:
         tasks: Sequence[Task] = row["shard"].tasks
         # Of the collection only the rows that may have changed: all of it would be a scan for each shard.
-        compared = list(self._target.find([task.item.id for task in tasks if task.compare]).values())
-        known = Known([[[getattr(row, name) for row in compared] for name in COLUMNS]])
+        known = Known.of(self._target.find([task.item.id for task in tasks if task.compare]).values())
         gathered = Gathered()
         reasons: Counter[str] = Counter()
         duplicates = 0

@@ -37,7 +37,7 @@ class Member(NamedTuple):
     size: int
 
 
-class Lately:
+class ShardLooks:
     """What remote files were like a few seconds ago at most; threads may share it.
 
     Args:
@@ -75,7 +75,7 @@ class RemotePartReader:
             raise too_large(self.size, limit)
         with image_errors():
             # What was seen a moment ago may be older than the listing.
-            if _lately.stamp_of(self.url) != self.stamp and stamp_of(self.url) != self.stamp:
+            if _looks.stamp_of(self.url) != self.stamp and stamp_of(self.url) != self.stamp:
                 raise UnreadableFile("the shard changed since it was listed; run the job again")
             with opened(self.url) as file:
                 file.seek(self.offset)
@@ -149,5 +149,5 @@ def _index(location: str) -> dict[str, Member]:
         return {member.name: member for member in members(file, lambda _where: None)}
 
 
-_lately = Lately(time.monotonic)
+_looks = ShardLooks(time.monotonic)
 _indexes: Shelf[dict[str, Member]] = Shelf(_INDEXES_KEPT)
