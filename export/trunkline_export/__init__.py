@@ -15,7 +15,7 @@ from trunkline_service.models.repository import ModelFolder, ModelRepository
 
 if TYPE_CHECKING:
     from trunkline_export.catalog import Listed
-    from trunkline_service.heads.registry import HeadRegistry
+    from trunkline_service.heads.storage.registry import HeadRegistry
 
 __all__ = ["export", "listed"]
 

@@ -22,7 +22,7 @@ from trunkline_export.weights import WeightsChoice
 from trunkline_service.errors import InvalidArgument, ModelFileError, ModelNotFound, StorageError
 from trunkline_service.heads.card import PRETRAINED
 from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.models.identity import space_id
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.names import check_name, is_name

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import ExportError, InvalidArgument, ParityError
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.models.repository import ModelRepository
 
 torch = pytest.importorskip("torch", reason="needs the export extra")

@@ -23,7 +23,7 @@ from trunkline_export.backbone import Backbone  # noqa: E402
 from trunkline_export.sources import load  # noqa: E402
 from trunkline_export.variant import Variant  # noqa: E402
 from trunkline_export.weights import WeightsChoice  # noqa: E402
-from trunkline_service.heads.registry import HeadRegistry  # noqa: E402
+from trunkline_service.heads.storage.registry import HeadRegistry  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOURCE = "hf-hub:someone/tiny"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import FittedHead, fit_logistic
+from trunkline_service.heads.training.training_set import TrainingSet
 
 SPACE = "sp1-" + "0123456789abcdef" * 2
 

@@ -9,7 +9,7 @@ import pytest
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import FittedHead
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.storage.registry import HeadRegistry
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import click
 from trunkline_service.cli import output
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.card import PRETRAINED, HeadCard
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.settings import load

@@ -97,7 +97,7 @@ def show(name: str, place: Place) -> None:
 
     Example: trunkline heads show flowers
     """
-    from trunkline_service.heads.registry import HeadRegistry
+    from trunkline_service.heads.storage.registry import HeadRegistry
 
     place.only_here("heads show")
     card = HeadRegistry(place.settings().data).card(name)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from trunkline_service.errors import ModelFileError
-from trunkline_service.heads.evaluate import Evaluation
+from trunkline_service.heads.evaluation.evaluate import Evaluation
 from trunkline_service.heads.strict_json import Kind, check_fields, check_list, parse_object
 from trunkline_service.names import is_name
 

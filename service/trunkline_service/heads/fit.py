@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.logistic import fit_logistic
+from trunkline_service.heads.kinds.logistic import fit_logistic
+from trunkline_service.heads.training.training_set import TrainingSet
 
 __all__ = ["KINDS", "FitFunction", "FittedHead", "fit", "fit_logistic"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trunkline_service.heads.evaluate import Evaluation
+from trunkline_service.heads.evaluation.evaluate import Evaluation
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,8 @@ from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceMismatch, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import fit
-from trunkline_service.heads.registry import HeadRegistry
-from trunkline_service.heads.stored import training_set
+from trunkline_service.heads.storage.registry import HeadRegistry
+from trunkline_service.heads.training.stored import training_set
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.searcher import Searcher
 from trunkline_service.models.card import ModelCard

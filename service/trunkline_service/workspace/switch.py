@@ -10,8 +10,8 @@ from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import KINDS, fit
-from trunkline_service.heads.registry import HeadRegistry
-from trunkline_service.heads.stored import training_set
+from trunkline_service.heads.storage.registry import HeadRegistry
+from trunkline_service.heads.training.stored import training_set
 from trunkline_service.workspace.carry_over import carry_over
 from trunkline_service.workspace.fingerprints import Fingerprints
 

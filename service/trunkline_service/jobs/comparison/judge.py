@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.matrix import EmbeddingMatrix
 from trunkline_service.errors import FailedPrecondition
-from trunkline_service.heads.data import TrainingSet
-from trunkline_service.heads.evaluate import Evaluation, evaluate
+from trunkline_service.heads.evaluation.evaluate import Evaluation, evaluate
+from trunkline_service.heads.evaluation.paired import holm, mcnemar
 from trunkline_service.heads.fit import fit
-from trunkline_service.heads.folds import usable_folds
-from trunkline_service.heads.paired import holm, mcnemar
+from trunkline_service.heads.training.folds import usable_folds
+from trunkline_service.heads.training.training_set import TrainingSet
 from trunkline_service.jobs.comparison.result import Paired
 from trunkline_service.jobs.sources import SourceItem
 

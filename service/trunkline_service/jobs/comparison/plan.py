@@ -16,7 +16,7 @@ from trunkline_service.errors import (
     NotEnoughData,
     SpaceMismatch,
 )
-from trunkline_service.heads.folds import usable_folds
+from trunkline_service.heads.training.folds import usable_folds
 from trunkline_service.jobs.comparison.names import collection_name, free_prefix
 from trunkline_service.jobs.sources import SourceItem
 from trunkline_service.models.card import ModelCard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trunkline_service.heads.evaluate import Evaluation
+from trunkline_service.heads.evaluation.evaluate import Evaluation
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trunkline_service.heads.evaluate import Evaluation
+from trunkline_service.heads.evaluation.evaluate import Evaluation
 from trunkline_service.jobs.comparison.judge import KIND, Judged, failed_images, judge, merged, pair
 from trunkline_service.jobs.comparison.pick import Standing, pick, ranked, reason
 from trunkline_service.jobs.comparison.plan import Contender, check_labels, has_label, line_up, same_files

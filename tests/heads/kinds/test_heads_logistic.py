@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
-from trunkline_service.heads.data import TrainingSet
+from trunkline_service.heads.evaluation.calibrate import cross_fitted, fit_temperature
 from trunkline_service.heads.fit import KINDS, FittedHead, fit, fit_logistic
-from trunkline_service.heads.folds import stratified_folds
-from trunkline_service.heads.linear import softmax
+from trunkline_service.heads.kinds.linear import softmax
+from trunkline_service.heads.training.folds import stratified_folds
+from trunkline_service.heads.training.training_set import TrainingSet
 
 Make = Callable[..., TrainingSet]
 
@@ -238,7 +238,9 @@ def test_kinds_by_name(iris: TrainingSet) -> None:
 def test_heavy_libraries_load_on_first_use() -> None:
     code = (
         "import sys\n"
-        "from trunkline_service.heads import fit, registry, predict, onnx_head\n"
+        "from trunkline_service.heads import fit\n"
+        "from trunkline_service.heads.serving import loaded, onnx_head\n"
+        "from trunkline_service.heads.storage import registry\n"
         "print([m for m in ('sklearn', 'scipy', 'onnx', 'onnxruntime', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

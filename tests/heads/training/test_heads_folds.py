@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.folds import stratified_folds, usable_folds
+from trunkline_service.heads.training.folds import stratified_folds, usable_folds
 
 counts_of_classes = st.lists(st.integers(2, 30), min_size=2, max_size=6)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trunkline_service.errors import InvalidArgument, ModelFileError, SpaceMismatch
 from trunkline_service.heads.card import HeadCard
-from trunkline_service.heads.onnx_head import INPUT, OUTPUT
+from trunkline_service.heads.serving.onnx_head import INPUT, OUTPUT
 
 
 class LoadedHead:

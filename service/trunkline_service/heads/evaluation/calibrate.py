@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trunkline_service.heads.linear import softmax
+from trunkline_service.heads.kinds.linear import softmax
 
 # Limits of 1 / temperature. Only data without any signal (or with all logits equal) reaches them.
 _SHARPNESS = (1e-3, 1e3)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
-from trunkline_service.heads.linear import Standardiser, fold_affine, softmax
+from trunkline_service.heads.evaluation.calibrate import cross_fitted, fit_temperature
+from trunkline_service.heads.kinds.linear import Standardiser, fold_affine, softmax
 
 
 @settings(max_examples=60)

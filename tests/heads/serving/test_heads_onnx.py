@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument, ModelFileError, SpaceMismatch
-from trunkline_service.heads import onnx_head
 from trunkline_service.heads.fit import FittedHead
-from trunkline_service.heads.linear import softmax
-from trunkline_service.heads.predict import LoadedHead
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.kinds.linear import softmax
+from trunkline_service.heads.serving import onnx_head
+from trunkline_service.heads.serving.loaded import LoadedHead
+from trunkline_service.heads.storage.registry import HeadRegistry
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from trunkline_service.heads.evaluation.paired import holm, mcnemar
 from trunkline_service.heads.fit import FittedHead, fit_logistic
-from trunkline_service.heads.folds import stratified_folds
-from trunkline_service.heads.paired import holm, mcnemar
+from trunkline_service.heads.training.folds import stratified_folds
 
 counts = st.integers(0, 2000)
 p_lists = st.lists(st.floats(0, 1), max_size=12)

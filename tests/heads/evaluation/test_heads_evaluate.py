@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.errors import ModelFileError
-from trunkline_service.heads.evaluate import (
+from trunkline_service.heads.evaluation.evaluate import (
     Evaluation,
     evaluate,
     expected_calibration_error,
     log_loss,
     wilson_interval,
 )
-from trunkline_service.heads.linear import softmax
+from trunkline_service.heads.kinds.linear import softmax
 
 
 @settings(max_examples=40, deadline=None)

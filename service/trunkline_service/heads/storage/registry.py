@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileError, StorageError
-from trunkline_service.heads import folder, onnx_head
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.predict import LoadedHead
+from trunkline_service.heads.serving import onnx_head
+from trunkline_service.heads.serving.loaded import LoadedHead
+from trunkline_service.heads.storage import folder
 from trunkline_service.names import check_name, is_name, near, parse_reference, parse_version
 
 HEAD_FILE = "head.onnx"

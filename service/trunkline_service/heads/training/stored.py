@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.data import TrainingSet
+from trunkline_service.heads.training.training_set import TrainingSet
 
 
 def training_set(store: CollectionStore, collection: str) -> TrainingSet:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileError, StorageError
-from trunkline_service.heads.data import TrainingSet
 from trunkline_service.heads.fit import FittedHead, fit_logistic
-from trunkline_service.heads.registry import HeadRegistry
+from trunkline_service.heads.storage.registry import HeadRegistry
+from trunkline_service.heads.training.training_set import TrainingSet
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.calibrate import cross_fitted, fit_temperature
-from trunkline_service.heads.data import TrainingSet
-from trunkline_service.heads.evaluate import evaluate, log_loss
+from trunkline_service.heads.evaluation.calibrate import cross_fitted, fit_temperature
+from trunkline_service.heads.evaluation.evaluate import evaluate, log_loss
 from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.folds import stratified_folds, usable_folds
-from trunkline_service.heads.linear import Standardiser, fold_affine, softmax
-from trunkline_service.heads.solver import Solver
+from trunkline_service.heads.kinds.linear import Standardiser, fold_affine, softmax
+from trunkline_service.heads.solver.scikit import Solver
+from trunkline_service.heads.training.folds import stratified_folds, usable_folds
+from trunkline_service.heads.training.training_set import TrainingSet
 
 DEFAULT_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1)
 _MAX_ITERATIONS = 1000

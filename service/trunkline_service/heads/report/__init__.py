@@ -1,0 +1,1 @@
+"""An evaluation for people: JSON and one self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""Heads at work: as ONNX, loaded, and several at once."""

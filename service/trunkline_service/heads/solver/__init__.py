@@ -1,0 +1,1 @@
+"""The arithmetic of fitting: all penalties and folds of a sweep solved together."""

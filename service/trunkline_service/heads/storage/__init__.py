@@ -1,0 +1,1 @@
+"""Where heads live: versions, aliases, and the pointer to the one that serves."""

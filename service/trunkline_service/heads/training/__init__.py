@@ -1,0 +1,1 @@
+"""What a head learns from: labelled embeddings, their folds, their duplicates."""
