@@ -22,6 +22,7 @@ from trunkline_export.weights import WeightsChoice
 from trunkline_service.errors import InvalidArgument, ModelFileError, ModelNotFound, StorageError
 from trunkline_service.heads.card import PRETRAINED
 from trunkline_service.heads.fitted import FittedHead
+from trunkline_service.heads.network import Linear, Network
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.models.identity import space_id
 from trunkline_service.models.repository import ModelFolder, ModelRepository
@@ -165,8 +166,8 @@ def as_head(classifier: Classifier, folder: ModelFolder) -> FittedHead:
     digest = hashlib.sha256(classifier.weight.tobytes() + classifier.bias.tobytes())
     return FittedHead(
         kind=PRETRAINED,
-        W=classifier.weight,
-        b=classifier.bias,
+        task="single-label",
+        network=Network(Linear(classifier.weight, classifier.bias), "softmax"),
         classes=classifier.classes,
         space_id=card.space_id,
         model=card.reference,
@@ -177,7 +178,6 @@ def as_head(classifier: Classifier, folder: ModelFolder) -> FittedHead:
         hyper_parameters={"source": card.source, "weights": card.weights},
         temperature=1.0,
         evaluation=None,
-        converged=True,
         notes=(
             f"the classifier that came with {card.source}: in fp32 its logits are the whole network's, compared on "
             f"{COUNT} images made for the purpose",

@@ -96,6 +96,14 @@ class Fake:
     # Used up one a scan, after its first batch.
     break_scans: deque[Refusal] = field(default_factory=deque)
     endless_scans: bool = False
+    # Aliases of the one head, and what its fits do.
+    head_aliases: dict[str, int] = field(default_factory=dict)
+    # Whether a head answers by another version at each request, whichever it is asked for.
+    restless_heads: bool = False
+    endless_fits: bool = False
+    breaks_fits: bool = False
+    # Used up one a call that changes something, after it has.
+    lose_answers: deque[Refusal] = field(default_factory=deque)
     # Whether hits have lists of labels.
     multi_label: bool = False
     target: str = ""
@@ -308,25 +316,131 @@ class Services(
         with self.fake.serving(request, context, []):
             return collections_pb2.PurgeResponse(rows=1, unowned_files=0 if request.exclusive else 2)
 
+    def head(self, version: int, **values: Any) -> heads_pb2.Head:
+        known = {"serving": self.fake.head_version, "versions": range(1, self.fake.head_version + 1)}
+        return heads_pb2.Head(
+            name="flowers",
+            version=version,
+            kind="logistic",
+            task="single-label",
+            classes=["a", "b"],
+            accuracy=0.5,
+            metric="accuracy",
+            score=0.5,
+            aliases=self.fake.head_aliases,
+            **known | values,
+        )
+
     def ListHeads(self, request, context):
-        head = heads_pb2.Head(name="flowers", version=1, kind="logistic", classes=["a", "b"], accuracy=0.5)
-        return heads_pb2.ListHeadsResponse(heads=[head])
+        return heads_pb2.ListHeadsResponse(heads=[self.head(1)])
+
+    def GetHead(self, request, context):
+        with self.fake.serving(request, context, []):
+            if request.head.partition("@")[0] != "flowers":
+                gone = (("trunkline-reason", "head_not_found"),)
+                refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no head {request.head!r}", gone))
+            return self.head(int(request.head.partition("@")[2] or self.fake.head_version))
+
+    def Promote(self, request, context):
+        with self.fake.serving(request, context, []):
+            self.fake.head_version = request.version
+            return self.head(request.version)
+
+    def Rollback(self, request, context):
+        with self.fake.serving(request, context, []):
+            if request.serving_version in (0, self.fake.head_version):
+                self.fake.head_version -= 1
+            if self.fake.lose_answers:
+                refuse(context, self.fake.lose_answers.popleft())
+            return self.head(self.fake.head_version)
+
+    def DeleteHead(self, request, context):
+        with self.fake.serving(request, context, []):
+            return heads_pb2.DeleteHeadResponse()
+
+    def SetAlias(self, request, context):
+        with self.fake.serving(request, context, []):
+            self.fake.head_aliases[request.alias] = request.version
+            return self.head(request.version)
+
+    def DeleteAlias(self, request, context):
+        with self.fake.serving(request, context, []):
+            del self.fake.head_aliases[request.alias]
+            return self.head(self.fake.head_version)
+
+    def SetShadow(self, request, context):
+        with self.fake.serving(request, context, []):
+            return self.head(self.fake.head_version, shadow=request.version or None)
+
+    def Fit(self, request, context):
+        with self.fake.serving(request, context, []):
+            for share in (0.0, 0.5):
+                yield heads_pb2.FitProgress(stage="fitting", share=share)
+            while self.fake.endless_fits:
+                yield heads_pb2.FitProgress(stage="fitting", share=0.5)
+            if not self.fake.breaks_fits:
+                yield heads_pb2.FitProgress(share=1.0, head=self.head(1))
+
+    def Migrate(self, request, context):
+        with self.fake.serving(request, context, []):
+            yield heads_pb2.MigrateProgress(stage="comparing", share=0.0)
+            migration = heads_pb2.Migration(
+                before=self.head(1), after=self.head(2), shared_rows=4, agreement=0.75, missing_rows=1
+            )
+            yield heads_pb2.MigrateProgress(share=1.0, migration=migration)
 
     def Predict(self, request, context):
         contents = [content_of(image) for image in request.images]
         with self.fake.serving(request, context, contents):
             errors: list[common_pb2.ItemError] = []
             matrix = unpacked(request.embeddings)
+            if request.ids:
+                matrix = np.array([[float(name)] for name in request.ids])
             if contents:
                 matrix, errors = self.fake.embed(contents)
-            total = matrix.sum(axis=1)
-            first = np.where(np.isnan(total), np.nan, (total % 2 == 0) * 0.5 + 0.25)
+            neighbours = None
+            if request.HasField("neighbours"):
+                hits = [search_pb2.Hits(hits=[search_pb2.Hit(id=f"n{k}") for k in range(2)]) for _ in matrix]
+                neighbours = search_pb2.SearchResponse(results=hits, collection_version=3, metric="cosine")
             return heads_pb2.PredictResponse(
-                classes=["even", "odd"],
-                probabilities=packed(np.stack([first, 1 - first], axis=1)),
+                predictions=[self.prediction(head, matrix, request) for head in request.heads],
                 errors=errors,
-                head=heads_pb2.HeadRef(name="h", version=self.fake.head_version, space_id=self.fake.space_id),
+                embeddings=packed(matrix) if request.with_embeddings else None,
+                neighbours=neighbours,
             )
+
+    def prediction(self, head: str, matrix: Any, request: Any) -> heads_pb2.Prediction:
+        """Heads by their name: "value" a regression, "odd" an anomaly head, "many" multi-label, else classes."""
+        name, _, version = head.partition("@")
+        total = matrix.sum(axis=1)
+        first = np.where(np.isnan(total), np.nan, (total % 2 == 0) * 0.5 + 0.25)
+        outputs, classes, task = np.stack([first, 1 - first], axis=1), ["even", "odd"], "single-label"
+        if name == "value":
+            outputs, classes, task = total[:, None], ["total"], "regression"
+        elif name == "odd":
+            outputs, classes, task = total[:, None], [], "anomaly"
+        elif name == "many":
+            task = "multi-label"
+        space = SPACE if name == "elsewhere" else self.fake.space_id
+        if self.fake.restless_heads:
+            version = len(self.fake.requests)
+        made = heads_pb2.Prediction(
+            head=heads_pb2.HeadRef(name=name, version=int(version or self.fake.head_version), space_id=space),
+            task=task,
+            classes=classes,
+        )
+        if request.HasField("unknown"):
+            made.distances.extend(total.tolist())
+            far = np.flatnonzero(total % 2 == 1).tolist()
+            made.unknown.extend(heads_pb2.UnknownItem(index=index, reason="far") for index in far)
+        if request.top_k and task.endswith("label"):
+            order = np.argsort(-outputs, axis=1)[:, : request.top_k]
+            made.top.k = order.shape[1]
+            made.top.classes.extend(order.ravel().tolist())
+            made.top.probabilities.extend(np.take_along_axis(outputs, order, axis=1).ravel().tolist())
+        else:
+            made.outputs.CopyFrom(packed(outputs))
+        return made
 
     def label(self, rank):
         if not self.fake.multi_label:

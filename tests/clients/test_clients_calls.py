@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import trunkline
-from trunkline._wire import search as search_wire
+from trunkline._wire import neighbours as neighbours_wire
 
 
 def test_add_keeps_ids_labels_and_sources_with_their_images(fake, call, tmp_path):
@@ -143,18 +143,6 @@ def test_nothing_to_predict(fake, call):
     assert result.labels == []
 
 
-def test_a_head_replaced_under_way_does_not_mix_versions(fake, call):
-    def images():
-        for i in range(30):
-            if i == 20:
-                fake.wait_for(lambda f: f.ended >= 1)
-                fake.head_version = 2
-            yield str(i).encode()
-
-    with pytest.raises(trunkline.FailedPrecondition, match="h@2"):
-        call(fake, "predict", images(), head="h", client={"chunk_images": 10, "max_in_flight": 1})
-
-
 def test_search_by_images_vectors_and_ids_gives_lists_a_query(fake, call, expected, tmp_path):
     images = [b"a", b"bad", tmp_path / "missing", b"d"]
     names = [str(int(expected(image)[0])) for image in (b"a", b"d")]
@@ -185,7 +173,7 @@ def test_search_of_a_multi_label_collection_gives_tuples(fake, call):
 
 
 def test_search_keeps_replies_small(fake, call, monkeypatch):
-    monkeypatch.setattr(search_wire, "_MAX_HITS_PER_REPLY", 12)
+    monkeypatch.setattr(neighbours_wire, "_MAX_HITS_PER_REPLY", 12)
     result = call(fake, "search", "flowers", ids=[str(i) for i in range(10)], k=4)
     assert [hits[0] for hits in result.ids] == [f"{i}-0" for i in range(10)]
     assert max(len(r.ids) for r in fake.requests) == 3
@@ -195,6 +183,19 @@ def test_search_keeps_replies_small(fake, call, monkeypatch):
     ("method", "arguments", "words"),
     [
         ("predict", {"head": "h"}, "none of them"),
+        ("predict", {"images": b"a"}, "head= for one head or heads= for several"),
+        ("predict", {"images": b"a", "head": "h", "heads": ["h"]}, "not both"),
+        ("predict", {"images": b"a", "heads": "h"}, r"heads is the text 'h'; pass a list of names: \['h'\]"),
+        ("predict", {"images": b"a", "heads": []}, "at least one head"),
+        ("predict", {"ids": ["a"], "head": "h"}, "ids and collection= go together"),
+        ("predict", {"images": b"a", "collection": "c", "head": "h"}, "ids and collection= go together"),
+        ("predict", {"images": b"a", "head": "h", "top_k": 0}, "top_k is 0"),
+        ("predict", {"images": b"a", "head": "h", "neighbours": "c", "k": 0}, "k is 0"),
+        ("promote_head", {"name": "h", "version": 0}, "version is 0"),
+        ("promote_head", {"name": "h", "version": True}, "version is True"),
+        ("set_head_alias", {"alias": "flowers", "version": 1}, "NAME@WORD"),
+        ("fit_head", {"collection": "c", "name": "h", "folds": "five"}, "folds is 'five'"),
+        ("fit_head", {"collection": "c", "name": "h", "grid": ["a"]}, r"grid is \['a'\]"),
         ("predict", {"head": "h", "images": b"a", "vectors": [[1.0]]}, "images and vectors"),
         ("predict", {"head": "h", "vectors": [[1.0]]}, "space_id="),
         ("predict", {"head": "h", "vectors": [["a"]], "space_id": "s"}, r"\(N, dim\)"),
@@ -228,6 +229,7 @@ def test_the_catalogue(fake, call):
     assert (collection.rows, collection.labels) == (3, {"rose": 2})
     (head,) = call(fake, "heads")
     assert (str(head), head.classes, head.card) == ("flowers@1", ("a", "b"), {})
+    assert head == call(fake, "head", "flowers")
     info = call(fake, "server_info")
     assert (info.max_message_bytes, info.device) == (fake.max_message_bytes, "cpu")
     hash((model, collection, head, info))

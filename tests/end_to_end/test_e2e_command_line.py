@@ -137,7 +137,9 @@ def test_the_same_commands_over_a_server(fitted, run, home, start_server):
         assert json.loads(run("models", "list", *place).stdout)[0]["name"] == "trunkline-small"
         assert json.loads(run("heads", "list", *place).stdout)[0]["name"] == "kind"
         assert json.loads(run("search", "photos/plain/2.jpg", "--collection", "photos", *place).stdout)
-        run("heads", "fit", "photos", "--name", "kind", *place, status=2)
+        again = json.loads(run("heads", "fit", "photos", "--name", "kind", *place).stdout)
+        assert (again["version"], again["serving"], again["accuracy"]) == (2, 2, fitted["accuracy"])
+        assert json.loads(run("heads", "rollback", "kind", *place).stdout)["serving"] == 1
 
 
 def test_errors_are_sentences(run, home):

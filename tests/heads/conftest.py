@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trunkline_service.heads.fit import FittedHead, fit_logistic
+from trunkline_service.heads.fitted import FittedHead
+from trunkline_service.heads.kinds.logistic import fit_logistic
+from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.training.training_set import TrainingSet
 
 SPACE = "sp1-" + "0123456789abcdef" * 2
@@ -58,4 +60,4 @@ def iris(make_set: MakeSet) -> TrainingSet:
 
 @pytest.fixture(scope="session")
 def fitted(iris: TrainingSet) -> FittedHead:
-    return fit_logistic(iris, grid=[0.1, 1.0])
+    return fit_logistic(iris, FitOptions(grid=(0.1, 1.0)))

@@ -32,11 +32,12 @@ from trunkline.exceptions import (
     Unavailable,
     Unsupported,
 )
+from trunkline.heads import HeadInfo, Migration, Unknown
 from trunkline.local import open
-from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.predictions import PredictResult
+from trunkline.results import AddResult, EmbedResult, SearchResult
 from trunkline.rows import Row, Rows
 from trunkline.values import (
-    HeadInfo,
     HeadRef,
     ItemFailure,
     ModelInfo,
@@ -64,6 +65,7 @@ __all__ = [
     "ItemErrors",
     "ItemFailure",
     "MessageTooLarge",
+    "Migration",
     "MissingExtra",
     "ModelInfo",
     "ModelRef",
@@ -82,6 +84,7 @@ __all__ = [
     "TrunklineError",
     "Unauthenticated",
     "Unavailable",
+    "Unknown",
     "Unsupported",
     "VersionInfo",
     "Written",

@@ -108,10 +108,10 @@ class AsyncCalls(Plan):
         try:
             async for chunk in self._chunks(job, images, said):
                 while flights and (len(flights) >= self._options.max_in_flight or flights[0][1].done()):
-                    yield await _landed(job, flights)
+                    yield await self._landed(job, flights, timeout)
                 flights.append((chunk, asyncio.create_task(self._fly(job, chunk, timeout))))
             while flights:
-                yield await _landed(job, flights)
+                yield await self._landed(job, flights, timeout)
         finally:
             for _, flight in flights:
                 flight.cancel()
@@ -143,6 +143,16 @@ class AsyncCalls(Plan):
             if chunk.rows:
                 raise
             return None
+
+    async def _landed(
+        self, job: Job[R], flights: deque[tuple[Chunk, asyncio.Task[Any]]], timeout: float | None
+    ) -> R:
+        chunk, flight = flights[0]
+        reply = await flight
+        flights.popleft()
+        if job.outdated(reply):
+            reply = await self._fly(job, chunk, timeout)
+        return job.result(chunk, reply)
 
     async def _invoke(self, method: Method[Any, Any], request: Any, attempts: Attempts) -> Any:
         while True:
@@ -189,10 +199,3 @@ async def _each(images: Any) -> AsyncIterator[object]:
     else:
         for image in images:
             yield image
-
-
-async def _landed(job: Job[R], flights: deque[tuple[Chunk, asyncio.Task[Any]]]) -> R:
-    chunk, flight = flights[0]
-    reply = await flight
-    flights.popleft()
-    return job.result(chunk, reply)

@@ -115,11 +115,11 @@ class Calls(Plan):
         with self._stop.watching(Stop()) as stop:
             for chunk in self._chunks(job, images, said):
                 while flights and (len(flights) >= self._options.max_in_flight or flights[0][1].done()):
-                    yield _landed(job, *flights.popleft())
+                    yield self._landed(job, *flights.popleft(), timeout, stop)
                 self.check_open()
                 flights.append((chunk, self._pool.submit(self._fly, job, chunk, timeout, stop)))
             while flights:
-                yield _landed(job, *flights.popleft())
+                yield self._landed(job, *flights.popleft(), timeout, stop)
 
     def _chunks(self, job: Job[Any], images: Iterable[object], said: Columns | None) -> Iterator[Chunk]:
         if job.queries is not None:
@@ -146,6 +146,12 @@ class Calls(Plan):
                 raise
             return None
 
+    def _landed(self, job: Job[R], chunk: Chunk, flight: Future[Any], timeout: float | None, stop: Stop) -> R:
+        reply = flight.result()
+        if job.outdated(reply):
+            reply = self._fly(job, chunk, timeout, stop)
+        return job.result(chunk, reply)
+
     def _invoke(self, method: Method[Any, Any], request: Any, attempts: Attempts, stop: Stop) -> Any:
         while True:
             stop.check()
@@ -161,7 +167,3 @@ class Calls(Plan):
 
     def _stub(self, method: Method[Any, Any]) -> Any:
         return self._stubs[next(self._turns) % len(self._stubs)][method.path]
-
-
-def _landed(job: Job[R], chunk: Chunk, flight: Future[Any]) -> R:
-    return job.result(chunk, flight.result())

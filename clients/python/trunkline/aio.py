@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from trunkline._async import AsyncCalls
 from trunkline._collections_async import AsyncCollectionMethods
+from trunkline._heads_async import AsyncHeadMethods
 from trunkline._options import MIB, TLS, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
@@ -18,18 +19,17 @@ from trunkline._wire.chunks import columns
 from trunkline._wire.embed import EmbedJob, FloatName
 from trunkline._wire.items import ImageInput, as_iterable
 from trunkline._wire.job import Lane
-from trunkline._wire.predict import PredictJob
 from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
-from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.results import AddResult, EmbedResult, SearchResult
 from trunkline.rows import Label, Scalar
-from trunkline.values import HeadInfo, ModelInfo, ServerInfo
+from trunkline.values import ModelInfo, ServerInfo
 
 ImageInputs: TypeAlias = Iterable[ImageInput] | AsyncIterable[ImageInput]
 
 
-class AsyncClient(AsyncCollectionMethods):
+class AsyncClient(AsyncCollectionMethods, AsyncHeadMethods):
     """A connection to a Trunkline server for one event loop; close it, or use it in an ``async with``.
 
     ::
@@ -138,21 +138,6 @@ class AsyncClient(AsyncCollectionMethods):
         said = columns(images, ids, labels, sources, splits, metadata)
         return await self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
 
-    async def predict(
-        self,
-        images: ImageInput | ImageInputs | None = None,
-        *,
-        head: str,
-        vectors: ArrayLike | EmbedResult | None = None,
-        space_id: str | None = None,
-        model: str = "",
-        lane: Lane = "interactive",
-        timeout: float | None = None,
-    ) -> PredictResult:
-        """As `Client.predict`."""
-        job = PredictJob(head, model, lane, queries(images, vectors, space_id))
-        return await self._calls.collect(job, images, timeout)
-
     async def search(
         self,
         collection: str,
@@ -177,10 +162,6 @@ class AsyncClient(AsyncCollectionMethods):
     async def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """As `Client.model`."""
         return await self._calls.ask(catalog.model(name), timeout)
-
-    async def heads(self, *, timeout: float | None = None) -> list[HeadInfo]:
-        """As `Client.heads`."""
-        return await self._calls.ask(catalog.heads(), timeout)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """As `Client.server_info`."""

@@ -10,6 +10,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from trunkline._collections import CollectionMethods
+from trunkline._heads import HeadMethods
 from trunkline._options import MIB, TLS, Channel, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._sync import Calls
 from trunkline._wire import catalog
@@ -18,16 +19,15 @@ from trunkline._wire.chunks import columns
 from trunkline._wire.embed import EmbedJob, FloatName
 from trunkline._wire.items import ImageInput, as_iterable
 from trunkline._wire.job import Lane
-from trunkline._wire.predict import PredictJob
 from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
 from trunkline._wire.search import SearchJob
-from trunkline.results import AddResult, EmbedResult, PredictResult, SearchResult
+from trunkline.results import AddResult, EmbedResult, SearchResult
 from trunkline.rows import Label, Scalar
-from trunkline.values import HeadInfo, ModelInfo, ServerInfo
+from trunkline.values import ModelInfo, ServerInfo
 
 
-class Client(CollectionMethods):
+class Client(CollectionMethods, HeadMethods):
     """A connection to a Trunkline server. Threads may share one; close it, or use it in a ``with``.
 
     ::
@@ -207,36 +207,6 @@ class Client(CollectionMethods):
         said = columns(images, ids, labels, sources, splits, metadata)
         return self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
 
-    def predict(
-        self,
-        images: ImageInput | Iterable[ImageInput] | None = None,
-        *,
-        head: str,
-        vectors: ArrayLike | EmbedResult | None = None,
-        space_id: str | None = None,
-        model: str = "",
-        lane: Lane = "interactive",
-        timeout: float | None = None,
-    ) -> PredictResult:
-        """Labels of images, or of vectors that are there already.
-
-        Args:
-            images: One image or an iterable of them; see the class.
-            head: ``name`` (its newest version) or ``name@version``.
-            vectors: (N, dim) numbers, or an `EmbedResult`, instead of images.
-            space_id: The space of the vectors; an `EmbedResult` knows its own.
-            model: What embeds the images; empty for the model that the head was fitted with.
-            lane: ``"interactive"`` or ``"bulk"``.
-            timeout: Seconds for one request, instead of the client's.
-
-        Raises:
-            InvalidRequest: Not exactly one of images and vectors.
-            SpaceMismatch: The vectors lie in another space than the head's.
-            TrunklineError: A request failed as a whole.
-        """
-        job = PredictJob(head, model, lane, queries(images, vectors, space_id))
-        return self._calls.collect(job, images, timeout)
-
     def search(
         self,
         collection: str,
@@ -282,10 +252,6 @@ class Client(CollectionMethods):
             NotFound: There is none.
         """
         return self._calls.ask(catalog.model(name), timeout)
-
-    def heads(self, *, timeout: float | None = None) -> list[HeadInfo]:
-        """The heads that the server can predict with."""
-        return self._calls.ask(catalog.heads(), timeout)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """The server's version and limits, asked anew."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trunkline import _display
 from trunkline.exceptions import ItemErrors
 from trunkline.rows import Label
-from trunkline.values import HeadRef, ItemFailure, ModelRef, Timings
+from trunkline.values import ItemFailure, ModelRef, Timings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,45 +152,6 @@ class AddResult(ItemResults):
 
     def _facts(self) -> dict[str, object]:
         return {"version": self.version, "model": self.model or "", "space": self.space_id}
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class PredictResult(ItemResults):
-    """Labels of images or vectors.
-
-    Attributes:
-        labels: The most probable class of each item; None for a failure.
-        probabilities: (N, K) float32; the row of a failure is NaN.
-        classes: The K classes, in the order of the columns.
-        head: What predicted; None if nothing was sent.
-        model: What embedded the images; None for vectors, or if nothing was sent.
-    """
-
-    labels: list[str | None]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...] = ()
-    head: HeadRef | None = None
-    model: ModelRef | None = None
-
-    @property
-    def space_id(self) -> str:
-        """The space of the head's inputs; empty where ``head`` is None."""
-        return self.head.space_id if self.head else ""
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row an item: ``source``, ``label``, its ``probability``, ``p(class)`` for each, ``error``.
-
-        Raises:
-            MissingExtra: pandas is not installed.
-        """
-        columns: dict[str, object] = {"label": self.labels}
-        if self.classes:
-            columns["probability"] = self.probabilities.max(axis=1)
-        columns |= {f"p({name})": self.probabilities[:, k] for k, name in enumerate(self.classes)}
-        return self._frame(columns)
-
-    def _facts(self) -> dict[str, object]:
-        return {"classes": len(self.classes), "head": self.head or "", "space": self.space_id}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -131,38 +131,6 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class HeadInfo:
-    """A head that the server can predict with.
-
-    Attributes:
-        name: Name of the head.
-        version: A positive integer.
-        kind: ``"logistic"``, ...
-        space_id: The space of its inputs.
-        model: What made the training embeddings, ``"name@version"``.
-        classes: In the order of the columns of the probabilities.
-        accuracy: Cross-validated, 0 to 1; None for a network's own classifier.
-        collection: What it was fitted on.
-        collection_version: At which version.
-        card: The whole card.
-    """
-
-    name: str
-    version: int
-    kind: str
-    space_id: str
-    model: str
-    classes: tuple[str, ...]
-    accuracy: float | None
-    collection: str
-    collection_version: int
-    card: dict[str, Any] = field(repr=False, hash=False)
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True)
 class ServerInfo:
     """A server's version and limits.
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping, MutableSequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_protos.v1 import common_pb2, heads_pb2, models_pb2, search_pb2
+from trunkline_protos.v1 import common_pb2, models_pb2, search_pb2
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
 from trunkline_service.errors import InvalidArgument, TrunklineError
-from trunkline_service.heads.card import HeadCard
 from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
 from trunkline_service.index.outcome import Hit
 from trunkline_service.models.card import ModelCard
@@ -143,11 +142,6 @@ def model_to(card: ModelCard, *, is_default: bool, loaded: bool) -> models_pb2.M
         loaded=loaded,
         card_json=card.dumps(),
     )
-
-
-def head_ref_to(card: HeadCard) -> heads_pb2.HeadRef:
-    """Which head answered."""
-    return heads_pb2.HeadRef(name=card.name, version=card.version, space_id=card.space_id)
 
 
 def found_to(found: Found) -> search_pb2.SearchResponse:

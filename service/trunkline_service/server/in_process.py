@@ -65,12 +65,19 @@ class _Context:
 
     def __init__(self, timeout: float | None) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._callbacks: list[Callable[[], None]] = []
 
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
+        self._callbacks.append(callback)
         return True
+
+    def end(self) -> None:
+        """Tells who wants to know that nobody waits for the answer any more."""
+        for callback in self._callbacks:
+            callback()
 
 
 @contextmanager
@@ -116,16 +123,21 @@ class _Stream:
 
     def __next__(self) -> Any:
         if self._cancelled:
-            self._replies.close()
+            self._close()
             raise InProcessError(grpc.StatusCode.CANCELLED, "the call was cancelled", ())
         if self._context.time_remaining() == 0.0:
-            self._replies.close()
+            self._close()
             raise InProcessError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
         return next(self._replies)
 
     def cancel(self) -> None:
         """Ends the stream before its next reply; safe in any thread."""
         self._cancelled = True
+        self._context.end()
+
+    def _close(self) -> None:
+        self._context.end()
+        self._replies.close()
 
     def _translated(self, replies: Callable[[], Iterator[Any]]) -> Generator[Any, None, None]:
         with _translated(self._method):

@@ -93,14 +93,22 @@ class Gate:
             self._changed.notify_all()
 
 
-# Listings cost nothing, and must be answered while the work waits. What reads vectors is work.
+# Listings cost nothing, and must be answered while the work waits; so must a rollback. What reads vectors
+# is work.
 LIGHT = frozenset(
     {
         "/trunkline.v1.Collections/GetCollection",
         "/trunkline.v1.Collections/ListAliases",
         "/trunkline.v1.Collections/ListCollections",
         "/trunkline.v1.Collections/ListVersions",
+        "/trunkline.v1.Heads/DeleteAlias",
+        "/trunkline.v1.Heads/DeleteHead",
+        "/trunkline.v1.Heads/GetHead",
         "/trunkline.v1.Heads/ListHeads",
+        "/trunkline.v1.Heads/Promote",
+        "/trunkline.v1.Heads/Rollback",
+        "/trunkline.v1.Heads/SetAlias",
+        "/trunkline.v1.Heads/SetShadow",
         "/trunkline.v1.Models/GetModel",
         "/trunkline.v1.Models/GetServerInfo",
         "/trunkline.v1.Models/ListModels",

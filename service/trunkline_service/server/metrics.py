@@ -13,7 +13,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Implements the stages' ``Observer`` and the interceptor's ``CallObserver``.
+    """Implements the stages' ``Observer``, the workspace's ``ShadowObserver`` and the interceptor's ``CallObserver``.
 
     Every metric is in a registry of its own, so that several servers can live in one process.
     """
@@ -45,6 +45,19 @@ class Metrics:
         self._dropped = Counter(
             "trunkline_dropped_images", "Images dropped before work was spent on them", ["reason"], **shared
         )
+        shadowed = ["head", "serving", "candidate"]
+        self._shadow_rows = Counter(
+            "trunkline_shadow_rows", "Items that a candidate was asked about too", shadowed, **shared
+        )
+        self._shadow_disagreements = Counter(
+            "trunkline_shadow_disagreements",
+            "Items of which a candidate said something else than the version that serves",
+            shadowed,
+            **shared,
+        )
+        self._shadow_failures = Counter(
+            "trunkline_shadow_failures", "Requests that a candidate could not answer", ["head"], **shared
+        )
         self._ready = Gauge("trunkline_ready", "1 when every bucket is warm and every stage lives", **shared)
         self._queued = Gauge("trunkline_queued_images", "Images that wait, by stage", ["stage"], **shared)
         self._admitted = Gauge("trunkline_admitted_images", "Images admitted and not answered", **shared)
@@ -75,6 +88,16 @@ class Metrics:
     def image_failed(self, reason: str) -> None:
         """See ``Observer``."""
         self._failed.labels(reason).inc()
+
+    def shadow(self, head: str, serving: int, candidate: int, rows: int, disagreements: int) -> None:
+        """See ``ShadowObserver``."""
+        labels = (head, str(serving), str(candidate))
+        self._shadow_rows.labels(*labels).inc(rows)
+        self._shadow_disagreements.labels(*labels).inc(disagreements)
+
+    def shadow_failed(self, head: str) -> None:
+        """See ``ShadowObserver``."""
+        self._shadow_failures.labels(head).inc()
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """See ``CallObserver``."""

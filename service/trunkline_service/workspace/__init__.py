@@ -1,7 +1,21 @@
 """The workspace: models and data opened together, behind one facade."""
 
-from trunkline_service.workspace.answers import Added, Found, Predicted
+from trunkline_service.workspace.answers import Added, Found, Predicted, Prediction
 from trunkline_service.workspace.facade import Workspace
+from trunkline_service.workspace.fitting import StageProgress
+from trunkline_service.workspace.migrate import Migrated
+from trunkline_service.workspace.predicting import PredictOptions
 from trunkline_service.workspace.switch import RefittedHead, Switched
 
-__all__ = ["Added", "Found", "Predicted", "RefittedHead", "Switched", "Workspace"]
+__all__ = [
+    "Added",
+    "Found",
+    "Migrated",
+    "PredictOptions",
+    "Predicted",
+    "Prediction",
+    "RefittedHead",
+    "StageProgress",
+    "Switched",
+    "Workspace",
+]

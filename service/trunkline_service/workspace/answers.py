@@ -30,19 +30,52 @@ class Added:
     version: int
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What a head says.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one head says of N items.
 
     Attributes:
-        probabilities: float32 [N, classes]; NaN where an image failed.
-        head: The head's card, classes in the order of the columns.
-        embedded: The vectors behind it, or None where the caller brought vectors.
+        card: Of the version that answered.
+        outputs: (N, K) float32, columns in the order of the card's classes; (N, 1) for ``anomaly``. NaN where
+            an item failed.
+        distance: (N,) float32, how far each item is from the training rows; None where the head does not
+            measure it, or it was not asked for.
+        unknown: Why an item is unknown, by position.
     """
 
-    probabilities: NDArray[np.float32]
-    head: HeadCard
+    card: HeadCard
+    outputs: NDArray[np.float32]
+    distance: NDArray[np.float32] | None
+    unknown: Mapping[int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What heads say of N items.
+
+    Attributes:
+        predictions: One a head, in the order of the request.
+        vectors: (N, dim) float32, what they were asked about; NaN where an item failed.
+        errors: Items that failed, by position.
+        embedded: What embedded the images; None where the caller brought vectors, or named rows.
+        neighbours: The nearest rows; None where they were not asked for.
+    """
+
+    predictions: tuple[Prediction, ...]
+    vectors: NDArray[np.float32]
+    errors: Mapping[int, TrunklineError]
     embedded: Embedded | None
+    neighbours: Found | None
+
+    @property
+    def head(self) -> HeadCard:
+        """The card of the first head."""
+        return self.predictions[0].card
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """The outputs of the first head."""
+        return self.predictions[0].outputs
 
 
 @dataclass(frozen=True)

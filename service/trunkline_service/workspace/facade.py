@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from trunkline_service.batching.engine import Caller, Embedded, Engine
 from trunkline_service.batching.local import LocalEngine
 from trunkline_service.batching.observer import Observer
-from trunkline_service.batching.request import Timings
 from trunkline_service.collections.arrivals import (
     NewRow,
     arriving_rows,
@@ -34,11 +34,8 @@ from trunkline_service.collections.purging import Purged
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceMismatch, TrunklineError
-from trunkline_service.heads.card import HeadCard
-from trunkline_service.heads.fit import fit
+from trunkline_service.errors import TrunklineError
 from trunkline_service.heads.storage.registry import HeadRegistry
-from trunkline_service.heads.training.stored import training_set
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.searcher import Searcher
 from trunkline_service.models.card import ModelCard
@@ -46,13 +43,19 @@ from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession, parse_device
 from trunkline_service.settings import Settings
-from trunkline_service.workspace.answers import Added, Found, Predicted
-from trunkline_service.workspace.switch import Switched, switch
+from trunkline_service.workspace.answers import Added, Found
+from trunkline_service.workspace.embedding import Embedder
+from trunkline_service.workspace.fitting import OneAtATime
+from trunkline_service.workspace.heads import HeadWork
+from trunkline_service.workspace.observer import ShadowObserver
+from trunkline_service.workspace.predicting import Predictor
+from trunkline_service.workspace.searching import Searching
+from trunkline_service.workspace.shadow import Shadows
 
 _log = logging.getLogger(__name__)
 
 
-class Workspace:
+class Workspace(HeadWork):
     """Models, collections and heads of one place.
 
     Args:
@@ -72,6 +75,15 @@ class Workspace:
         self.collections = CollectionStore(settings.data)
         self.heads = HeadRegistry(settings.data, trunkline_version=importlib.metadata.version("trunkline"))
         self._searcher = Searcher(threads=settings.worker_threads)
+        self._embedder = Embedder(self.models, self.engine)
+        self._searching = Searching(self.collections, self._embedder, self._searcher)
+        # Threads start with the first candidate, so that a workspace without one has none.
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        shadows = Shadows(
+            self.heads, observer if isinstance(observer, ShadowObserver) else None, self._beside
+        )
+        self._predictor = Predictor(self.heads, self.collections, self._embedder, self._searching, shadows)
+        self._fits = OneAtATime()
 
     def __enter__(self) -> Workspace:
         return self
@@ -84,6 +96,7 @@ class Workspace:
     def close(self) -> None:
         """Finishes what was admitted and lets everything go."""
         self.engine.close(self.settings.drain_s)
+        self._beside.shutdown(cancel_futures=True)
 
     def warm(self, stopping: Callable[[], bool] = lambda: False) -> list[ModelCard]:
         """Loads the default model and the newest version of every other; returns their cards.
@@ -123,13 +136,7 @@ class Workspace:
             SpaceMismatch: The model's space is not the expected one.
             TrunklineError: See ``Engine.embed``.
         """
-        if expect_space:
-            self._check_space(model, expect_space, "the caller expects")
-        embedded = self.engine.embed(model, images, caller or Caller())
-        if expect_space:
-            # Once more: a newer version may have taken over between the two.
-            _same_space(embedded.card, expect_space, "the caller expects")
-        return embedded
+        return self._embedder.embed(images, model, caller, expect_space, "the caller expects")
 
     def add(
         self, collection: str, rows: Sequence[NewRow], model: str = "", caller: Caller | None = None
@@ -221,71 +228,6 @@ class Workspace:
             # A purge that failed may have deleted the rows already.
             self._searcher.forget(target)
 
-    # Heads ---------------------------------------------------------------------------------------------
-
-    def fit_head(self, collection: str, name: str, kind: str = "logistic", folds: int = 5) -> HeadCard:
-        """Fits a head on a collection's labels and saves it as the next version of ``name``.
-
-        Raises:
-            CollectionNotFound, NotEnoughData, InvalidArgument: What is missing, and what to do.
-            StorageError: It could not be saved; earlier versions are as they were.
-        """
-        return self.heads.save(fit(kind, training_set(self.collections, collection), folds=folds), name)
-
-    def switch(self, old: str, new: str) -> Switched:
-        """Moves what depends on a collection to another that holds the same rows in another space.
-
-        Labels, splits and users' columns are copied from ``old`` where ``new`` has others. The heads that
-        were fitted on ``old`` are fitted on ``new`` and saved as their next versions, then the aliases that
-        stand for ``old`` are moved. The index follows by itself. No head and no alias changes unless
-        every head could be fitted; ``old`` stays as it is, and the same call the other way round goes back.
-
-        Raises:
-            CollectionNotFound: There is no such collection.
-            FailedPrecondition: ``new`` does not hold every row of ``old``.
-            InvalidArgument: A column of ``new`` can't hold what that of ``old`` holds.
-            NotEnoughData: A head can't be fitted; none was saved, and no alias was moved.
-        """
-        return switch(self.collections, self.heads, old, new)
-
-    def list_heads(self) -> list[HeadCard]:
-        """The newest version of every head, by name; one that can't be read is logged and left out."""
-        found: list[HeadCard] = []
-        for name in self.heads.names():
-            try:
-                found.append(self.heads.card(name))
-            except TrunklineError as exc:
-                _log.warning("head %s: %s", name, exc)
-        return found
-
-    def predict(
-        self, head: str, images: Sequence[ImageInput], model: str = "", caller: Caller | None = None
-    ) -> Predicted:
-        """Embeds images with the backbone of the head's space and applies the head.
-
-        Raises:
-            HeadNotFound, SpaceMismatch: No such head, or a model of another space.
-            TrunklineError: See ``Engine.embed``.
-        """
-        loaded = self.heads.load(head)
-        chosen = model or loaded.card.model
-        self._check_space(
-            chosen, loaded.card.space_id, f"head {loaded.card.name}@{loaded.card.version} takes"
-        )
-        embedded = self.engine.embed(chosen, images, caller or Caller())
-        probabilities = loaded.probabilities(embedded.vectors, embedded.card.space_id)
-        return Predicted(probabilities, loaded.card, embedded)
-
-    def predict_vectors(self, head: str, vectors: NDArray[np.float32], space_id: str) -> Predicted:
-        """Applies a head to vectors that the caller has.
-
-        Raises:
-            HeadNotFound: No such head.
-            SpaceMismatch: The vectors lie in another space than the head's.
-        """
-        loaded = self.heads.load(head)
-        return Predicted(loaded.probabilities(vectors, space_id), loaded.card, None)
-
     # Search --------------------------------------------------------------------------------------------
 
     def search(
@@ -302,14 +244,7 @@ class Workspace:
             CollectionNotFound, InvalidArgument: See ``Searcher.search``.
             TrunklineError: See ``Engine.embed``.
         """
-        target = self.collections.open(collection)
-        embedded = self.embed_for(target, images, "", caller)
-        usable = [index for index in range(len(images)) if index not in embedded.errors]
-        outcome = self._searcher.search(target, embedded.vectors[usable], k, where)
-        hits = dict(zip(usable, outcome.hits, strict=True))
-        spread = [hits.get(index, []) for index in range(len(images))]
-        outcome = dataclasses.replace(outcome, hits=spread)
-        return Found(outcome, embedded.errors, target.spec.space_id, embedded.timings)
+        return self._searching.images(collection, images, k, where, caller)
 
     def search_vectors(
         self,
@@ -324,13 +259,7 @@ class Workspace:
         Raises:
             SpaceMismatch: The vectors lie in another space than the collection's.
         """
-        target = self.collections.open(collection)
-        if space_id != target.spec.space_id:
-            raise SpaceMismatch(
-                f"the query vectors are of space {space_id or '(not stated)'}; collection {collection!r} "
-                f"holds space {target.spec.space_id} ({target.spec.model}): embed the queries with that model"
-            )
-        return Found(self._searcher.search(target, vectors, k, where), {}, target.spec.space_id, Timings())
+        return self._searching.vectors(collection, vectors, space_id, k, where)
 
     def search_ids(self, collection: str, ids: Sequence[str], k: int = 10, where: str | None = None) -> Found:
         """The k nearest other rows of each row.
@@ -339,43 +268,15 @@ class Workspace:
             RowNotFound: An id that the collection does not hold.
             InvalidArgument: A row without an embedding.
         """
-        target = self.collections.open(collection)
-        rows = target.get(ids)
-        vectors = [row.embedding for row in rows if row.embedding is not None]
-        if len(vectors) != len(rows):
-            failed = next(row for row in rows if row.embedding is None)
-            raise InvalidArgument(f"row {failed.id!r} has no embedding ({failed.error}); it can't be a query")
-        queries = np.stack(vectors) if vectors else np.empty((0, target.spec.dim), np.float32)
-        outcome = self._searcher.search(target, queries, k, where, exclude_ids=list(ids))
-        return Found(outcome, {}, target.spec.space_id, Timings())
+        return self._searching.ids(collection, ids, k, where)
 
     # Shared --------------------------------------------------------------------------------------------
 
     def embed_for(
         self, target: Collection, images: Sequence[ImageInput], model: str = "", caller: Caller | None = None
     ) -> Embedded:
-        """Vectors that may meet those of a collection: of its space, decoded in its mode.
-
-        Raises:
-            SpaceMismatch: The model makes vectors of another space.
-            TrunklineError: See ``Engine.embed``.
-        """
-        spec = target.spec
-        who = f"collection {target.name!r} holds"
-        if spec.decode == "unknown":
-            raise FailedPrecondition(
-                f"collection {target.name!r} holds vectors that were brought in: no model here makes vectors of its "
-                f"declared space {spec.space_id}; ask it with vectors or ids"
-            )
-        self._check_space(model or spec.model, spec.space_id, who)
-        caller = dataclasses.replace(caller or Caller(), decode=spec.decode)
-        embedded = self.engine.embed(model or spec.model, images, caller)
-        _same_space(embedded.card, spec.space_id, who)
-        return embedded
-
-    def _check_space(self, model: str, wanted: str, who: str) -> None:
-        """Before anything is spent; the vectors' own space is compared again when they are there."""
-        _same_space(self.models.get(model).card, wanted, who)
+        """Vectors that may meet those of a collection; see `Embedder.embed_for`."""
+        return self._embedder.embed_for(target, images, model, caller)
 
     def _open_session(self, folder: ModelFolder) -> ModelSession:
         if not folder.card.pretrained:
@@ -384,11 +285,3 @@ class Workspace:
         session.warm(self.settings.queue.buckets)
         _log.info("model %s is warm on %s", folder.card.reference, self.device)
         return session
-
-
-def _same_space(card: ModelCard, wanted: str, who: str) -> None:
-    if card.space_id != wanted:
-        raise SpaceMismatch(
-            f"model {card.reference} makes vectors of space {card.space_id}; {who} space {wanted}: "
-            "name the model of that space"
-        )

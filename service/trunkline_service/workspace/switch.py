@@ -14,6 +14,7 @@ from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.heads.training.stored import training_set
 from trunkline_service.workspace.carry_over import carry_over
 from trunkline_service.workspace.fingerprints import Fingerprints
+from trunkline_service.workspace.migrate import options_of
 
 _BATCH = 65_536
 
@@ -62,11 +63,15 @@ def switch(store: CollectionStore, heads: HeadRegistry, old: str, new: str) -> S
         )
     relabelled = carry_over(before, after)
     dependent = [
-        card for card in map(heads.card, heads.names()) if card.collection == old and card.kind in KINDS
+        card
+        for card in (heads.entry(name).card for name in heads.names())
+        if card.collection == old and card.kind in KINDS
     ]
     # All of them before the first is saved: a head that can't be fitted leaves everything as it was.
-    data = training_set(store, new) if dependent else None
-    fitted = [fit(card.kind, data) for card in dependent if data is not None]
+    fitted = [
+        fit(card.kind, training_set(store, new, task=card.task, target=card.target), options_of(card))
+        for card in dependent
+    ]
     saved = tuple(
         RefittedHead(card, heads.save(head, card.name)) for card, head in zip(dependent, fitted, strict=True)
     )

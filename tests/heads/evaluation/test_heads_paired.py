@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from trunkline_service.heads.evaluation.paired import holm, mcnemar
-from trunkline_service.heads.fit import FittedHead, fit_logistic
+from trunkline_service.heads.fitted import FittedHead
+from trunkline_service.heads.kinds.logistic import fit_logistic
+from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.training.folds import stratified_folds
 
 counts = st.integers(0, 2000)
@@ -97,11 +99,11 @@ def test_no_row_takes_part_in_its_own_prediction(blobs, make_set):
     """A row that is moved changes what other folds are told, and not what was learned for its own."""
     data = blobs([20, 20], ["a", "b"], spread=2.0)
     assigned = stratified_folds(data.codes(), 5, seed=0)
-    first = fit_logistic(data, grid=[0.1])
+    first = fit_logistic(data, FitOptions(grid=(0.1,)))
     held_out = np.flatnonzero(assigned == 0)
     moved = data.embeddings.copy()
     moved[held_out[0]] += 50
-    second = fit_logistic(make_set(moved, data.labels), grid=[0.1])
+    second = fit_logistic(make_set(moved, data.labels), FitOptions(grid=(0.1,)))
     order = first.out_of_fold[held_out[1:], 0].argsort()
     # Of its own fold nothing but the common temperature can have changed, and that keeps the order.
     np.testing.assert_array_equal(second.out_of_fold[held_out[1:], 0].argsort(), order)

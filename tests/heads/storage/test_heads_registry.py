@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileError, StorageError
-from trunkline_service.heads.fit import FittedHead, fit_logistic
+from trunkline_service.heads.fitted import FittedHead
+from trunkline_service.heads.kinds.logistic import fit_logistic
+from trunkline_service.heads.options import FitOptions
+from trunkline_service.heads.storage.local import LocalStore
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.heads.training.training_set import TrainingSet
 
@@ -40,7 +43,7 @@ def test_a_head_is_saved_as_a_folder_with_its_card(
     card = registry.save(fitted, "flowers")
     folder = tmp_path / "heads" / "flowers" / "1"
     assert sorted(p.name for p in folder.iterdir()) == ["card.json", "head.onnx"]
-    assert [p.name for p in folder.parent.iterdir()] == ["1"]
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["1", "pointer.json"]
     assert card.head_sha256 == hashlib.sha256((folder / "head.onnx").read_bytes()).hexdigest()
     assert card.created_at == "2026-01-02T12:00:00+00:00"
     assert card.trunkline_version == "1.2.3"
@@ -66,11 +69,11 @@ def test_version_10_is_newer_than_9(registry: HeadRegistry, fitted: FittedHead) 
     assert registry.card("flowers").version == 10
 
 
-def test_the_list_has_the_newest_of_each(registry: HeadRegistry, fitted: FittedHead) -> None:
+def test_the_list_has_the_serving_version_of_each(registry: HeadRegistry, fitted: FittedHead) -> None:
     assert registry.list() == []
     for name in ("b", "a", "b"):
         registry.save(fitted, name)
-    assert [card.ref for card in registry.list()] == ["a@1", "b@2"]
+    assert [entry.card.ref for entry in registry.list()] == ["a@1", "b@2"]
     assert registry.names() == ["a", "b"]
 
 
@@ -127,18 +130,14 @@ def test_names_do_not_leave_the_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_uri_is_refused_when_a_head_is_asked_for_and_not_before(fitted: FittedHead) -> None:
-    registry = HeadRegistry("s3://bucket/data")
-    for use in (
-        registry.names,
-        registry.list,
-        lambda: registry.versions("flowers"),
-        lambda: registry.card("flowers"),
-        lambda: registry.load("flowers"),
-        lambda: registry.save(fitted, "flowers"),
-    ):
-        with pytest.raises(InvalidArgument, match=r"local folders only.*s3://bucket/data"):
-            use()
+def test_a_uri_of_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"'ftp://host/data'.*s3://"):
+        HeadRegistry("ftp://host/data")
+
+
+def test_a_file_uri_is_a_folder(fitted: FittedHead, tmp_path: Path) -> None:
+    HeadRegistry(f"file://{tmp_path}").save(fitted, "flowers")
+    assert HeadRegistry(tmp_path).names() == ["flowers"]
 
 
 def test_other_things_in_the_folder_are_passed_by(
@@ -151,13 +150,13 @@ def test_other_things_in_the_folder_are_passed_by(
     (heads / "flowers" / ".saving-left-by-a-crash").mkdir()
     (heads / "flowers" / "007").mkdir()
     (heads / "flowers" / "2").write_text("a file where the next version goes")
-    assert [card.ref for card in registry.list()] == ["flowers@1"]
+    assert [entry.card.ref for entry in registry.list()] == ["flowers@1"]
     assert registry.save(fitted, "flowers").version == 3
 
 
 def test_labels_of_any_writing_survive(registry: HeadRegistry, blobs: Callable[..., TrainingSet]) -> None:
     labels = ["<script>alert(1)</script>", "日本語", 'quo"te\\', "new\nline", "é", "e\u0301", "nul\0", "🌸 "]
-    head = fit_logistic(blobs([6] * len(labels), labels), grid=[1.0])
+    head = fit_logistic(blobs([6] * len(labels), labels), FitOptions(grid=(1.0,)))
     registry.save(head, "odd")
     assert registry.load("odd").card.classes == tuple(sorted(labels))
 
@@ -178,19 +177,19 @@ def test_savers_at_once_get_versions_of_their_own(tmp_path: Path, fitted: Fitted
     assert sorted(saved) == list(range(1, savers + 1))
     registry = HeadRegistry(tmp_path)
     assert {v: registry.load(f"flowers@{v}").card.notes[0] for v in saved} == saved
-    assert len(list((tmp_path / "heads" / "flowers").iterdir())) == savers
+    names = {str(version) for version in saved} | {"pointer.json"}
+    assert {path.name for path in (tmp_path / "heads" / "flowers").iterdir()} == names
+    pointer = registry.pointer("flowers")
+    assert pointer.serving == savers
+    assert sorted(pointer.history) == list(range(1, savers))
 
 
-def test_a_version_taken_meanwhile_is_not_overwritten(
-    registry: HeadRegistry, fitted: FittedHead, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = registry.save(fitted, "flowers")
-    monkeypatch.setattr(registry, "_versions", lambda name: ())
-    second = registry.save(fitted, "flowers")
-    monkeypatch.undo()
-    assert (first.version, second.version) == (1, 2)
-    assert registry.load("flowers@2").card == second
-    assert registry.load("flowers@1").card == first
+def test_a_version_taken_meanwhile_is_not_overwritten(tmp_path: Path, fitted: FittedHead) -> None:
+    store = LocalStore(tmp_path / "heads")
+    assert store.publish("flowers", 1, b"first", lambda version: str(version).encode()) == 1
+    assert store.publish("flowers", 1, b"second", lambda version: str(version).encode()) == 2
+    assert [store.read("flowers", version, "head.onnx") for version in (1, 2)] == [b"first", b"second"]
+    assert store.read("flowers", 2, "card.json") == b"2"
 
 
 def test_readers_see_whole_versions_while_savers_write(tmp_path: Path, fitted: FittedHead) -> None:
@@ -225,9 +224,29 @@ def test_a_full_disk_leaves_the_version_before(
     with pytest.raises(StorageError, match=r"No space left on device.*earlier versions are untouched"):
         registry.save(fitted, "flowers")
     monkeypatch.undo()
-    assert [p.name for p in (tmp_path / "heads" / "flowers").iterdir()] == ["1"]
+    assert sorted(p.name for p in (tmp_path / "heads" / "flowers").iterdir()) == ["1", "pointer.json"]
     assert registry.load("flowers").card == before
     assert registry.save(fitted, "flowers").version == 2
+
+
+def test_a_full_disk_under_the_pointer_leaves_what_serves(
+    registry: HeadRegistry, fitted: FittedHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = registry.save(fitted, "flowers")
+    real_fsync = os.fsync
+
+    def fsync(handle: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{handle}")).name.startswith(".pointer.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match=r"No space left on device.*What served before still does"):
+        registry.save(fitted, "flowers")
+    monkeypatch.undo()
+    assert registry.load("flowers").card == before
+    assert registry.versions("flowers") == [1, 2]
+    assert registry.promote("flowers", 2).version == 2
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, fitted: FittedHead) -> None:
@@ -256,7 +275,7 @@ def test_a_missing_file_is_named(
 ) -> None:
     registry.save(fitted, "flowers")
     (tmp_path / "heads" / "flowers" / "1" / missing).unlink()
-    with pytest.raises(ModelFileError, match=f"{missing} is missing"):
+    with pytest.raises(ModelFileError, match=f"heads/flowers/1/{missing} is missing"):
         registry.load("flowers")
 
 

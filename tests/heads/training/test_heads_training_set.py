@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import InvalidArgument, NotEnoughData
-from trunkline_service.heads.training.training_set import TrainingSet, look_alikes
+from trunkline_service.heads.training.notes import look_alikes
+from trunkline_service.heads.training.training_set import TrainingSet
 
 MakeSet = Callable[..., TrainingSet]
 

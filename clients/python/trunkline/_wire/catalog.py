@@ -1,4 +1,4 @@
-"""What there is on the server: models, heads, limits."""
+"""What there is on the server: models, limits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from trunkline._wire import methods
 from trunkline._wire.question import Question
 from trunkline.exceptions import Internal
-from trunkline.values import HeadInfo, ModelInfo, ServerInfo
-from trunkline_protos.v1 import heads_pb2, models_pb2
+from trunkline.values import ModelInfo, ServerInfo
+from trunkline_protos.v1 import models_pb2
 
 
 def models() -> Question[list[ModelInfo]]:
@@ -24,13 +24,6 @@ def models() -> Question[list[ModelInfo]]:
 def model(name: str) -> Question[ModelInfo]:
     """One model; an empty name asks for the default."""
     return Question(methods.GET_MODEL, models_pb2.GetModelRequest(model=name), model_info)
-
-
-def heads() -> Question[list[HeadInfo]]:
-    """All heads of the server."""
-    return Question(
-        methods.LIST_HEADS, heads_pb2.ListHeadsRequest(), lambda reply: [head_info(h) for h in reply.heads]
-    )
 
 
 def server_info() -> Question[ServerInfo]:
@@ -55,23 +48,7 @@ def model_info(message: models_pb2.Model) -> ModelInfo:
         parameters=message.parameters,
         is_default=message.is_default,
         loaded=message.loaded,
-        card=_card(message.card_json, f"model {message.name!r}"),
-    )
-
-
-def head_info(message: heads_pb2.Head) -> HeadInfo:
-    """A head as the server describes it."""
-    return HeadInfo(
-        name=message.name,
-        version=message.version,
-        kind=message.kind,
-        space_id=message.space_id,
-        model=message.model,
-        classes=tuple(message.classes),
-        accuracy=message.accuracy if message.HasField("accuracy") else None,
-        collection=message.collection,
-        collection_version=message.collection_version,
-        card=_card(message.card_json, f"head {message.name!r}"),
+        card=card_of(message.card_json, f"model {message.name!r}"),
     )
 
 
@@ -87,7 +64,12 @@ def _server_info(message: models_pb2.ServerInfo) -> ServerInfo:
     )
 
 
-def _card(text: str, owner: str) -> dict[str, Any]:
+def card_of(text: str, owner: str) -> dict[str, Any]:
+    """The card in its JSON text; empty where there is none.
+
+    Raises:
+        Internal: It is no JSON object; ``owner`` names whose it is.
+    """
     if not text:
         return {}
     try:

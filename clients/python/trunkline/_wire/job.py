@@ -64,6 +64,13 @@ class Job(ABC, Generic[R]):
     def merge(self, parts: Sequence[R]) -> R:
         """The chunks' results as one; there is at least one."""
 
+    def outdated(self, reply: Any) -> bool:  # noqa: ARG002 - most jobs are never
+        """Whether a chunk is to be asked for once more, because of what the replies before it said.
+
+        Called with the replies in the order of the chunks.
+        """
+        return False
+
     def request(self, chunk: Chunk) -> tuple[Method[Any, Any], Message] | None:
         """The call for a chunk; None if there is nothing to send."""
         if not chunk.rows:

@@ -101,7 +101,22 @@ LIST_ALIASES = Method(
     collections_pb2.ListAliasesResponse,
 )
 PREDICT = Method("/trunkline.v1.Heads/Predict", heads_pb2.PredictRequest, heads_pb2.PredictResponse)
+FIT = Method("/trunkline.v1.Heads/Fit", heads_pb2.FitRequest, heads_pb2.FitProgress, streams=True)
+MIGRATE = Method(
+    "/trunkline.v1.Heads/Migrate", heads_pb2.MigrateRequest, heads_pb2.MigrateProgress, streams=True
+)
 LIST_HEADS = Method("/trunkline.v1.Heads/ListHeads", heads_pb2.ListHeadsRequest, heads_pb2.ListHeadsResponse)
+GET_HEAD = Method("/trunkline.v1.Heads/GetHead", heads_pb2.GetHeadRequest, heads_pb2.Head)
+PROMOTE = Method("/trunkline.v1.Heads/Promote", heads_pb2.PromoteRequest, heads_pb2.Head)
+ROLLBACK = Method("/trunkline.v1.Heads/Rollback", heads_pb2.RollbackRequest, heads_pb2.Head)
+DELETE_HEAD = Method(
+    "/trunkline.v1.Heads/DeleteHead", heads_pb2.DeleteHeadRequest, heads_pb2.DeleteHeadResponse
+)
+SET_HEAD_ALIAS = Method("/trunkline.v1.Heads/SetAlias", heads_pb2.SetHeadAliasRequest, heads_pb2.Head)
+DELETE_HEAD_ALIAS = Method(
+    "/trunkline.v1.Heads/DeleteAlias", heads_pb2.DeleteHeadAliasRequest, heads_pb2.Head
+)
+SET_SHADOW = Method("/trunkline.v1.Heads/SetShadow", heads_pb2.SetShadowRequest, heads_pb2.Head)
 SEARCH = Method("/trunkline.v1.Search/Search", search_pb2.SearchRequest, search_pb2.SearchResponse)
 LIST_MODELS = Method(
     "/trunkline.v1.Models/ListModels", models_pb2.ListModelsRequest, models_pb2.ListModelsResponse
@@ -133,7 +148,16 @@ ALL: tuple[Method[Any, Any], ...] = (
     DELETE_ALIAS,
     LIST_ALIASES,
     PREDICT,
+    FIT,
+    MIGRATE,
     LIST_HEADS,
+    GET_HEAD,
+    PROMOTE,
+    ROLLBACK,
+    DELETE_HEAD,
+    SET_HEAD_ALIAS,
+    DELETE_HEAD_ALIAS,
+    SET_SHADOW,
     SEARCH,
     LIST_MODELS,
     GET_MODEL,

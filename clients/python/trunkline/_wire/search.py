@@ -9,15 +9,12 @@ from typing import Any
 from trunkline._wire import floats, methods
 from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.job import Job, common, joined, lane_of
+from trunkline._wire.neighbours import most_queries, spread, stacked
 from trunkline._wire.queries import Queries
-from trunkline._wire.rows import label_of
-from trunkline.exceptions import Internal, InvalidRequest
+from trunkline.exceptions import InvalidRequest
 from trunkline.results import SearchResult
 from trunkline.values import ServerInfo
 from trunkline_protos.v1 import search_pb2
-
-# A hit takes some hundred bytes, and replies have no limit of their own: this keeps one to tens of megabytes.
-_MAX_HITS_PER_REPLY = 100_000
 
 
 class SearchJob(Job[SearchResult]):
@@ -53,7 +50,7 @@ class SearchJob(Job[SearchResult]):
     def limits(self, info: ServerInfo, chunk_bytes: int, chunk_images: int) -> Limits:
         """What one request may carry, so that its hits fit a reply."""
         limits = super().limits(info, chunk_bytes, chunk_images)
-        return replace(limits, count=min(limits.count, max(_MAX_HITS_PER_REPLY // self._base.k, 1)))
+        return replace(limits, count=min(limits.count, most_queries(self._base.k)))
 
     def base(self) -> search_pb2.SearchRequest:
         """The request without its queries."""
@@ -73,35 +70,17 @@ class SearchJob(Job[SearchResult]):
 
     def result(self, chunk: Chunk, reply: Any) -> SearchResult:
         """A list of hits for each query."""
-        hits: list[Sequence[search_pb2.Hit]] = [()] * len(chunk)
-        if reply is not None:
-            self.check_space(reply.space_id, chunk)
-            if len(reply.results) != len(chunk.rows):
-                raise Internal(
-                    f"the reply to {len(chunk.rows)} queries has {len(reply.results)} lists of hits"
-                )
-            for row, found in zip(chunk.rows, reply.results, strict=True):
-                hits[row] = found.hits
+        if reply is None:
+            return SearchResult(**spread(chunk, [search_pb2.Hits()] * len(chunk.rows)), **common(chunk, None))
+        self.check_space(reply.space_id, chunk)
         return SearchResult(
-            ids=[[hit.id for hit in found] for found in hits],
-            scores=[[hit.score for hit in found] for found in hits],
-            labels=[[label_of(hit) for hit in found] for found in hits],
-            sources=[[hit.source for hit in found] for found in hits],
-            version=reply.collection_version if reply is not None else 0,
-            space_id=reply.space_id if reply is not None else "",
-            metric=reply.metric if reply is not None else "",
+            **spread(chunk, reply.results),
+            version=reply.collection_version,
+            space_id=reply.space_id,
+            metric=reply.metric,
             **common(chunk, reply),
         )
 
     def merge(self, parts: Sequence[SearchResult]) -> SearchResult:
-        """All lists; the version is the newest that was searched."""
-        return SearchResult(
-            ids=[found for part in parts for found in part.ids],
-            scores=[found for part in parts for found in part.scores],
-            labels=[found for part in parts for found in part.labels],
-            sources=[found for part in parts for found in part.sources],
-            version=max(part.version for part in parts),
-            space_id=next((part.space_id for part in parts if part.space_id), ""),
-            metric=next((part.metric for part in parts if part.metric), ""),
-            **joined(parts),
-        )
+        """All lists."""
+        return SearchResult(**stacked(parts), **joined(parts))

@@ -11,7 +11,11 @@ Every call of the contract may be repeated, and ends in the same state:
 - SetTag and SetAlias set the same again. A tag of "the latest" names what is the latest by then.
 - Restore makes one more version of the same rows. What others wrote between two attempts is in a
   version of its own, as if they had come before the one restore.
-- DropCollection, DeleteTag and DeleteAlias find nothing after a lost attempt that succeeded, and raise
+- Promote, SetShadow and a head's SetAlias set the same again; Rollback names the version that is to
+  serve no more, and does nothing where it serves no more.
+- Fit and Migrate end with the call that asked for them; they are begun again only before their first
+  message.
+- DropCollection, DeleteTag, DeleteHead and DeleteAlias find nothing after a lost attempt that succeeded, and raise
   NotFound, with "(after N attempts)" in its message.
 """
 

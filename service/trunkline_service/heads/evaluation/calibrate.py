@@ -7,27 +7,39 @@ rule gives (n + 1) / (n + 2), not certainty. Without it, the best temperature of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from trunkline_service.heads.kinds.linear import softmax
 
+Logits = npt.NDArray[np.floating[Any]]
+Codes = npt.NDArray[np.int64]
+
 # Limits of 1 / temperature. Only data without any signal (or with all logits equal) reaches them.
 _SHARPNESS = (1e-3, 1e3)
 _STEPS = 50
 _TOLERANCE = 1e-8
+# One number needs no more logits than this: every n-th row is looked at. It stays within a percent.
+_MOST_LOGITS = 20_000_000
+# Logits that are held in float64 at a time.
+_CHUNK = 1 << 18
 
 
-def fit_temperature(logits: npt.NDArray[np.float64], codes: npt.NDArray[np.int64]) -> float:
+def fit_temperature(logits: Logits, codes: Codes) -> float:
     """The temperature T > 0 with the least smoothed log loss of ``softmax(logits / T)``.
 
     Args:
         logits: (N, K) of rows that the weights were *not* fitted on.
         codes: (N,) true classes.
     """
+    stride = 1 + (logits.size - 1) // _MOST_LOGITS
+    logits, codes = logits[::stride], codes[::stride]
     smoothing = 1.0 / (len(codes) + 2)
-    truth = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0]
-    others = (logits.sum(axis=1) - truth) / (logits.shape[1] - 1)
+    truth = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0].astype(np.float64)
+    others = (logits.sum(axis=1, dtype=np.float64) - truth) / (logits.shape[1] - 1)
     target = float(((1.0 - smoothing) * truth + smoothing * others).sum())
 
     # The loss is convex in the sharpness s = 1 / T, with slope sum(E_p[z]) - target and curvature
@@ -46,27 +58,64 @@ def fit_temperature(logits: npt.NDArray[np.float64], codes: npt.NDArray[np.int64
     return 1.0 / sharpness
 
 
-def _moments(logits: npt.NDArray[np.float64], sharpness: float) -> tuple[float, float]:
+def _moments(logits: Logits, sharpness: float) -> tuple[float, float]:
     """Sums over rows of the logits' mean and variance under ``softmax(sharpness * logits)``."""
-    probabilities = softmax(sharpness * logits)
-    means = (probabilities * logits).sum(axis=1)
-    variances = (probabilities * (logits - means[:, None]) ** 2).sum(axis=1)
-    return float(means.sum()), float(variances.sum())
+    mean = variance = 0.0
+    for where in _chunks(logits):
+        exact = logits[where].astype(np.float64)
+        probabilities = softmax(sharpness * exact)
+        means = np.einsum("nk,nk->n", probabilities, exact)
+        exact -= means[:, None]
+        mean += float(means.sum())
+        variance += float(np.einsum("nk,nk,nk->", probabilities, exact, exact))
+    return mean, variance
 
 
-def cross_fitted(
-    logits: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """(N, K) calibrated probabilities in which no row took part in choosing its own temperature.
+def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float32]:
+    """(N, K) float32 ``softmax(logits / temperature)``, computed in float64."""
+    found = np.empty(logits.shape, np.float32)
+    for where in _chunks(logits):
+        found[where] = softmax(logits[where].astype(np.float64) / temperature)
+    return found
+
+
+def scaled_log_loss(
+    logits: Logits, codes: Codes, temperature: float, weights: npt.NDArray[np.float64] | None = None
+) -> float:
+    """Mean negative log probability of the true class under ``softmax(logits / temperature)``, in nats.
+
+    Args:
+        logits: (N, K)
+        codes: (N,) true classes.
+        temperature: Above 0.
+        weights: (N,) of the rows; None for equal ones.
+    """
+    losses = np.empty(len(logits))
+    for where in _chunks(logits):
+        moved = logits[where].astype(np.float64) / temperature
+        moved -= moved.max(axis=1, keepdims=True)
+        truth = np.take_along_axis(moved, codes[where, None], axis=1)[:, 0]
+        losses[where] = np.log(np.exp(moved).sum(axis=1)) - truth
+    return float(np.average(losses, weights=weights))
+
+
+def cross_fitted(logits: Logits, codes: Codes, assigned: Codes) -> npt.NDArray[np.float32]:
+    """(N, K) float32 calibrated probabilities in which no row took part in choosing its own temperature.
 
     Args:
         logits: (N, K) out-of-fold.
         codes: (N,) true classes.
         assigned: (N,) fold of each row; at least two folds.
     """
-    probabilities = np.empty(logits.shape, dtype=np.float64)
+    probabilities = np.empty(logits.shape, np.float32)
     for fold in np.unique(assigned):
         held_out = assigned == fold
-        temperature = fit_temperature(logits[~held_out], codes[~held_out])
-        probabilities[held_out] = softmax(logits[held_out] / temperature)
+        probabilities[held_out] = scaled(
+            logits[held_out], fit_temperature(logits[~held_out], codes[~held_out])
+        )
     return probabilities
+
+
+def _chunks(logits: Logits) -> Iterator[slice]:
+    size = max(1, _CHUNK // logits.shape[1])
+    return (slice(start, start + size) for start in range(0, len(logits), size))

@@ -1,163 +1,227 @@
-"""The ``logistic`` kind: multinomial logistic regression with an L2 penalty.
+"""The ``logistic`` kind: multinomial, binary or one-vs-rest logistic regression with an L2 penalty.
 
-The penalty is chosen by out-of-fold log loss after temperature scaling: it judges the probabilities
-that are served, and it still tells candidates apart where accuracies tie, as they do on few rows.
-Ties go to the stronger penalty. The penalty is chosen on the same folds that are reported, which
-flatters the figures a little (a handful of candidates); each row's temperature is not.
+The penalty is chosen by held-out log loss after temperature scaling, on the same folds that are reported,
+which flatters the figures a little (a handful of candidates); each row's temperature is not. Embeddings are
+transformed by statistics of all rows, without their labels.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.evaluation.calibrate import cross_fitted, fit_temperature
-from trunkline_service.heads.evaluation.evaluate import evaluate, log_loss
-from trunkline_service.heads.fitted import FittedHead
-from trunkline_service.heads.kinds.linear import Standardiser, fold_affine, softmax
-from trunkline_service.heads.solver.scikit import Solver
-from trunkline_service.heads.training.folds import stratified_folds, usable_folds
+from trunkline_service.heads.fitted import Convergence, FittedHead
+from trunkline_service.heads.kinds.distance import fit_distance_and_quantiles
+from trunkline_service.heads.kinds.judged import calibrated_loss, judge, judge_test
+from trunkline_service.heads.kinds.penalty import Chosen, PenaltySearch
+from trunkline_service.heads.kinds.transforms import FittedTransform, fit_transform
+from trunkline_service.heads.kinds.warm import Previous, start_of
+from trunkline_service.heads.network import Network
+from trunkline_service.heads.options import FitOptions, Progress, silent
+from trunkline_service.heads.solver.losses import Loss, Sigmoid, Softmax
+from trunkline_service.heads.solver.rows import Rows
+from trunkline_service.heads.solver.sweep import Sweep, workers
+from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
-DEFAULT_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1)
-_MAX_ITERATIONS = 1000
+# What is left of the progress after the search: the evaluation.
+_SEARCH_SHARE = 0.95
 
 
 def fit_logistic(
     data: TrainingSet,
-    *,
-    folds: int = 5,
-    grid: Sequence[float] | None = None,
-    seed: int = 0,
-    progress: Callable[[float], None] | None = None,
-    max_iterations: int = _MAX_ITERATIONS,
+    options: FitOptions = FitOptions(),  # noqa: B008 - frozen
+    progress: Progress | None = None,
+    previous: Previous | None = None,
 ) -> FittedHead:
-    """A calibrated logistic regression on standardised embeddings.
+    """A calibrated logistic regression, on standardised embeddings unless options say otherwise.
 
-    Classes are not reweighted: the probabilities hold for the class shares of the training rows.
+    Classes are not reweighted unless asked for: the probabilities hold for the class shares of the rows.
 
     Args:
-        data: What to learn from.
-        folds: Cross-validation folds; fewer are used, with a note, if the smallest class is smaller.
-        grid: Candidates of C, the inverse strength of the L2 penalty (scikit-learn's meaning: the
-            summed loss is multiplied by C). Default: 1e-4 to 1e1 in powers of ten.
-        seed: Of the folds. The same data and seed give the same head.
-        progress: Called with the share done, rising to 1.0, after each step. What it raises ends the fit.
-        max_iterations: After which a solver run stops; reported as not converged.
+        data: ``single-label`` or ``multi-label``.
+        options: ``grid`` are candidates of scikit-learn's C: the summed loss is multiplied by it. Without
+            one, powers of ten from 1e-6 on, refined around the best.
+        progress: Called with the share done, rising to 1.0. What it raises ends the fit.
+        previous: Starts from this version's weights and keeps its C, unless a grid is given: a second fit
+            on nearly the same rows takes a fraction of the first one's time.
 
     Raises:
-        InvalidArgument: ``folds``, ``grid``, ``seed`` or ``max_iterations`` that can't be used.
+        InvalidArgument: Another task; class weights for ``multi-label``; a previous head of other outputs.
     """
-    candidates = _check_grid(grid)
-    _check_integer("seed", seed, 0)
-    _check_integer("max_iterations", max_iterations, 1)
-    codes, classes = data.codes(), data.classes
-    folds, folds_note = usable_folds(codes, folds)
-    assigned = stratified_folds(codes, folds, seed)
-    solver = Solver(max_iterations, folds * len(candidates) + 1, progress)
+    _check(data, options)
+    report = progress or silent
+    folds = make_folds(data, options.folds, options.seed)
+    transform = fit_transform(options.transform or "standardise", data.embeddings)
+    chosen, sweep = _search(data, options, folds, transform, report, previous)
 
-    sweep = _sweep(data.embeddings, codes, assigned, candidates, solver)
-    sweep_failures = solver.failures
-    losses = [_calibrated_loss(logits, codes) for logits in sweep]
-    best = int(np.argmin(losses))
-    logits = sweep[best].astype(np.float64)
-    temperature = fit_temperature(logits, codes)
-    out_of_fold = cross_fitted(logits, codes, assigned)
-
-    standardiser = Standardiser.of(data.embeddings)
-    coefficients, intercepts = solver.run(
-        solver.start(), standardiser(data.embeddings), codes, candidates[best]
+    problem = _Problem.of(data)
+    judged = judge(data, folds, problem.columns(chosen.logits))
+    coefficients, intercepts = sweep.features(chosen.whole.solution)
+    distance, quantiles = fit_distance_and_quantiles(data.embeddings, folds.assigned, seed=options.seed)
+    network = Network(
+        transform.fold(
+            problem.columns(coefficients.T.astype(np.float64)).T,
+            problem.columns(intercepts[None].astype(np.float64))[0],
+            judged.temperature,
+        ),
+        "sigmoid" if data.task == "multi-label" else "softmax",
+        transform.normaliser,
+        distance,
     )
-    converged = solver.failures == sweep_failures
-    W, b = fold_affine(coefficients, intercepts, standardiser, temperature)  # noqa: N806 - the public names
+    test_evaluation = judge_test(data, network)
+    solution = chosen.whole.solution
+    convergence = Convergence(
+        bool(solution.converged[0]), float(solution.gradient_norms[0]), int(solution.iterations[0])
+    )
+    report(1.0)
     return FittedHead(
         kind="logistic",
-        W=W,
-        b=b,
-        classes=classes,
+        task=data.task,
+        network=network,
+        classes=data.classes,
         space_id=data.space_id,
         model=data.model,
         collection=data.collection,
         collection_version=data.collection_version,
         training_hash=data.training_hash(),
-        rows=len(codes),
-        hyper_parameters={
-            "C": candidates[best],
-            "grid": list(candidates),
-            "grid_log_loss": losses,
-            "selected_by": "out-of-fold log loss",
-            "folds": folds,
-            "seed": seed,
-            "max_iterations": max_iterations,
-        },
-        temperature=temperature,
-        evaluation=evaluate(codes, out_of_fold, classes, folds),
-        converged=converged,
-        notes=(
-            *data.notes,
-            *([folds_note] if folds_note else []),
-            *_solver_notes(converged, sweep_failures, folds * len(candidates), max_iterations),
-            *_edge_notes(candidates, best),
-        ),
-        out_of_fold=out_of_fold.astype(np.float32),
+        rows=len(data),
+        hyper_parameters=_hyper_parameters(chosen, options, folds),
+        temperature=judged.temperature,
+        evaluation=judged.evaluation,
+        notes=(*data.notes, *folds.notes, *_notes(chosen, convergence, options)),
+        convergence=convergence,
+        target=data.target,
+        decode=data.decode,
+        test_evaluation=test_evaluation,
+        distance_quantiles=quantiles,
+        out_of_fold=judged.out_of_fold,
     )
 
 
-def _check_grid(grid: Sequence[float] | None) -> tuple[float, ...]:
-    candidates = DEFAULT_GRID if grid is None else tuple(sorted({float(c) for c in grid}))
-    if not candidates or not all(math.isfinite(c) and c > 0 for c in candidates):
-        raise InvalidArgument(f"grid is {grid!r}; give one or more positive, finite values of C")
-    return candidates
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The loss of a training set, over K outputs; two classes need one output, the log odds of the second."""
+
+    loss: Loss
+    outputs: int
+    binary: bool
+
+    @classmethod
+    def of(cls, data: TrainingSet) -> _Problem:
+        classes = len(data.classes)
+        if data.task == "multi-label":
+            return cls(Sigmoid(data.indicator()), classes, False)
+        if classes == 2:
+            return cls(Sigmoid(data.codes()[:, None] == 1), 1, True)
+        return cls(Softmax(data.codes()), classes, False)
+
+    def columns(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """(N, K) columns, one a class: half of the log odds for the second class, half against the first."""
+        return np.concatenate([-outputs, outputs], axis=1) / 2 if self.binary else outputs
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidArgument(f"{name} is {value!r}; it must be an integer from {least} on")
+def _search(
+    data: TrainingSet,
+    options: FitOptions,
+    folds: Folds,
+    transform: FittedTransform,
+    report: Progress,
+    previous: Previous | None,
+) -> tuple[Chosen, Sweep]:
+    problem = _Problem.of(data)
+    held_out = folds.assigned >= 0
+    share = 0.0
 
+    def tick() -> None:
+        report(share)
 
-def _sweep(
-    embeddings: npt.NDArray[np.float32],
-    codes: npt.NDArray[np.int64],
-    assigned: npt.NDArray[np.int64],
-    candidates: Sequence[float],
-    solver: Solver,
-) -> npt.NDArray[np.float32]:
-    """(candidates, N, K) out-of-fold logits; each fold is standardised by its own training rows."""
-    sweep = np.empty((len(candidates), len(codes), int(codes.max()) + 1), dtype=np.float32)
-    for fold in np.unique(assigned):
-        held_out = assigned == fold
-        standardiser = Standardiser.of(embeddings[~held_out])
-        rows, unseen = standardiser(embeddings[~held_out]), standardiser(embeddings[held_out])
-        estimator = solver.start()
-        for i, c in enumerate(candidates):
-            coefficients, intercepts = solver.run(estimator, rows, codes[~held_out], c)
-            sweep[i, held_out] = unseen @ coefficients.T + intercepts
-    return sweep
+    def advance(done: float) -> None:
+        nonlocal share
+        share = _SEARCH_SHARE * done
+        report(share)
 
-
-def _calibrated_loss(logits: npt.NDArray[np.float32], codes: npt.NDArray[np.int64]) -> float:
-    exact = logits.astype(np.float64)
-    return log_loss(codes, softmax(exact / fit_temperature(exact, codes)))
-
-
-def _solver_notes(converged: bool, sweep_failures: int, runs: int, limit: int) -> list[str]:
-    notes = []
-    if not converged:
-        notes.append(
-            f"the solver stopped before its tolerance (at most {limit} iterations): "
-            "allow more iterations, or try smaller values of C"
+    with workers() as (executor, count):
+        sweep = Sweep(
+            Rows(data.embeddings, transform, np.float64 if options.precision == "float64" else np.float32),
+            problem.loss,
+            problem.outputs,
+            row_weights(data, options),
+            folds.assigned,
+            executor=executor,
+            workers=count,
+            device=options.device,
+            max_iterations=options.max_iterations,
+            tick=tick,
         )
-    if sweep_failures:
-        notes.append(f"{sweep_failures} of {runs} cross-validation runs stopped before their tolerance")
-    return notes
+        begin = None if previous is None else start_of(previous, data, transform, sweep, problem.binary)
+        search = PenaltySearch(
+            sweep,
+            lambda logits: calibrated_loss(data, held_out, problem.columns(logits)),
+            advance,
+            begin,
+        )
+        grid = options.grid or ((begin.c,) if begin else None)
+        return (search.coarse_to_fine() if grid is None else search.over(grid)), sweep
 
 
-def _edge_notes(candidates: Sequence[float], best: int) -> list[str]:
-    if len(candidates) < 2 or 0 < best < len(candidates) - 1:
+def row_weights(data: TrainingSet, options: FitOptions) -> NDArray[np.float64]:
+    """(N,) weights of the rows, with a mean near 1: the users' times those of the classes."""
+    weights = np.ones(len(data)) if data.weights is None else data.weights.astype(np.float64)
+    if options.class_weight == "balanced":
+        codes = data.codes()
+        totals = np.bincount(codes, weights=weights)
+        weights = weights * (weights.sum() / (len(totals) * totals))[codes]
+    return weights
+
+
+def _check(data: TrainingSet, options: FitOptions) -> None:
+    if data.task not in ("single-label", "multi-label"):
+        raise InvalidArgument(
+            f"kind logistic learns labels, and {data.target!r} is for {data.task}; "
+            f"use kind {'ridge' if data.task == 'regression' else 'anomaly'}"
+        )
+    if data.task == "multi-label" and options.class_weight != "none":
+        raise InvalidArgument(
+            "class_weight balanced is for one label a row; multi-label classes are learned each on its own"
+        )
+
+
+def _hyper_parameters(chosen: Chosen, options: FitOptions, folds: Folds) -> dict[str, Any]:
+    return {
+        "C": chosen.whole.c,
+        "grid": [c for c, _ in chosen.tried],
+        "grid_log_loss": [loss for _, loss in chosen.tried],
+        "selected_by": "out-of-fold log loss",
+        "transform": options.transform or "standardise",
+        "class_weight": options.class_weight,
+        "folds": folds.count,
+        "seed": options.seed,
+        "precision": options.precision,
+        "max_iterations": options.max_iterations,
+    }
+
+
+def _notes(chosen: Chosen, convergence: Convergence, options: FitOptions) -> list[str]:
+    notes = []
+    if not convergence.converged:
+        notes.append(
+            f"the solver stopped before its tolerance, at a gradient of {convergence.gradient_norm:.1e} after "
+            f"{convergence.iterations} iterations (at most {options.max_iterations}): allow more iterations, or "
+            "try smaller values of C"
+        )
+    if chosen.failures:
+        notes.append(f"{chosen.failures} of {chosen.runs} solver runs stopped before their tolerance")
+    return [*notes, *_edge_notes([c for c, _ in chosen.tried], chosen.whole.c)]
+
+
+def _edge_notes(candidates: Sequence[float], best: float) -> list[str]:
+    if len(candidates) < 2 or candidates[0] < best < candidates[-1]:
         return []
-    side = "smallest" if best == 0 else "largest"
-    return [f"the chosen C = {candidates[best]:g} is the {side} of the grid; a wider grid may do better"]
+    side = "smallest" if best == candidates[0] else "largest"
+    return [f"the chosen C = {best:g} is the {side} of the grid; a wider grid may do better"]

@@ -1,58 +1,53 @@
-"""The file operations under the registry: read all of a file, write it durably, publish a folder."""
+"""File operations under the local store: read all of a file, write it durably, publish a folder."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 from pathlib import Path
 
-from trunkline_service.errors import ModelFileError, StorageError
+from trunkline_service.errors import StorageError
 
 # Identity, size and time of a file: a file that was put in its place differs in one of them.
 Stamp = tuple[int, int, int]
 
 
-def read(path: Path) -> bytes:
-    """All bytes of a file of a head.
+def read(path: Path, shown: str) -> bytes | None:
+    """All bytes of a file; None where there is none.
+
+    Args:
+        path: Of the file.
+        shown: What callers read of it.
 
     Raises:
-        ModelFileError: There is none.
         StorageError: It can't be read.
     """
     try:
         return path.read_bytes()
-    except FileNotFoundError as exc:
-        raise missing(path) from exc
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as exc:
-        raise StorageError(f"{shown(path)} can't be read: {exc.strerror}") from exc
+        raise StorageError(f"{shown} can't be read: {exc.strerror}") from exc
 
 
-def stamp(path: Path) -> Stamp:
-    """What tells this file from another one that is put in its place.
+def stamp(path: Path, shown: str) -> Stamp | None:
+    """What tells this file from another one that is put in its place; None where there is none.
+
+    Args:
+        path: Of the file.
+        shown: What callers read of it.
 
     Raises:
-        ModelFileError: There is none.
         StorageError: It can't be looked at.
     """
     try:
         status = path.stat()
-    except FileNotFoundError as exc:
-        raise missing(path) from exc
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as exc:
-        raise StorageError(f"{shown(path)} can't be read: {exc.strerror}") from exc
+        raise StorageError(f"{shown} can't be read: {exc.strerror}") from exc
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def shown(path: Path) -> str:
-    """``heads/<name>/<version>/<file>``, without the folder of the server: callers read this."""
-    return "/".join(path.parts[-4:])
-
-
-def missing(path: Path) -> ModelFileError:
-    """The error of a version folder that lacks one of its files."""
-    return ModelFileError(
-        f"{shown(path)} is missing; restore it, or remove its folder and fit the head again"
-    )
 
 
 def entries(folder: Path) -> list[str]:
@@ -76,6 +71,17 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes a file such that readers see the one before it or all of it, also after a crash."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        write(part, data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

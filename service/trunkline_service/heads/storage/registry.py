@@ -1,41 +1,38 @@
-"""Where heads live: ``<data>/heads/<name>/<version>/{head.onnx,card.json}``.
+"""Where heads live: ``<data>/heads/<name>/<version>/{head.onnx,card.json,report.json}`` and ``pointer.json``.
 
-A version never changes once it stands. It appears by one rename of a complete, synced folder, so that
-a reader sees all of it or nothing, and a crash or a full disk leaves the versions before it as they were.
+A version never changes once it stands; what changes is the pointer, which says what serves. A version is
+published first, then the pointer is moved, so that what serves is always whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-import shutil
-import threading
-from collections import OrderedDict
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trunkline_service.errors import HeadNotFound, InvalidArgument, ModelFileError, StorageError
+from trunkline_service.errors import FailedPrecondition, HeadNotFound, InvalidArgument
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.serving import onnx_head
-from trunkline_service.heads.serving.loaded import LoadedHead
-from trunkline_service.heads.storage import folder
-from trunkline_service.names import check_name, is_name, near, parse_reference, parse_version
-
-HEAD_FILE = "head.onnx"
-CARD_FILE = "card.json"
+from trunkline_service.heads.storage.pointer import Pointer
+from trunkline_service.heads.storage.reader import REPORT_FILE, HeadReader
+from trunkline_service.heads.storage.reference import is_alias, parse_head
+from trunkline_service.heads.storage.store import open_store
+from trunkline_service.names import check_name
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class HeadRegistry:
-    """The heads under one data folder; safe to use from many threads and processes.
+class HeadRegistry(HeadReader):
+    """The heads under one data folder or URI; safe to use from many threads and processes.
 
-    Where the data are at a URI, every method raises ``InvalidArgument``: collections may be there, heads
-    can't be yet.
+    A reference is a head's name (the version that serves), ``flowers@3`` (a version) or ``flowers@prod``
+    (an alias). A head that an older Trunkline left, without a pointer, serves its newest version.
     """
 
     def __init__(
@@ -45,181 +42,225 @@ class HeadRegistry:
         trunkline_version: str = "unknown",
         clock: Callable[[], datetime] = _now,
         max_loaded: int = 64,
+        refresh_s: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Opens the registry; nothing is created before the first ``save``.
 
         Args:
-            data: The data folder; heads are under its ``heads``.
+            data: The data folder, or ``s3://``, ``gs://``, ``az://``; heads are under its ``heads``.
             trunkline_version: Written into the cards.
             clock: Gives the time, with its zone, for the cards.
             max_loaded: Heads kept loaded; the longest unused one goes first.
+            refresh_s: How old what is known of an object store may get, in seconds; a folder is asked anew
+                at every call.
+            monotonic: Seconds, for that.
+
+        Raises:
+            InvalidArgument: A URI of another kind.
         """
-        self._data = data
+        super().__init__(open_store(data, refresh_s, monotonic), max_loaded)
         self._trunkline_version = trunkline_version
         self._clock = clock
-        self._max_loaded = max_loaded
-        self._loaded: OrderedDict[tuple[str, int], tuple[folder.Stamp, LoadedHead]] = OrderedDict()
-        self._lock = threading.Lock()
 
-    @property
-    def _root(self) -> Path:
-        if "://" in str(self._data):
-            raise InvalidArgument(
-                f"heads are kept in local folders only for now, and the data are at {str(self._data)!r}; "
-                "use a local data folder for heads"
-            )
-        return Path(self._data) / "heads"
+    def save(self, fitted: FittedHead, name: str, *, promote: bool = True) -> HeadCard:
+        """Stores a head as the next version of ``name``; with ``promote`` it serves from then on.
 
-    def save(self, fitted: FittedHead, name: str) -> HeadCard:
-        """Stores a head as the next version of ``name``, served from then on.
-
-        Savers at the same time get versions of their own.
+        Savers at the same time get versions of their own, of which the newest serves.
 
         Raises:
             InvalidArgument: ``name`` can't name a head.
-            StorageError: It can't be written; the versions before it stand as they were.
+            StorageError: It can't be written; what served before still does.
         """
-        home = self._root / check_name(name, "head")
-        model = onnx_head.build(fitted.W, fitted.b, fitted.classes, fitted.space_id)
-        version = max(self._versions(name), default=0) + 1
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            # Its name is no version, so readers pass it by.
-            work = home / f".saving-{secrets.token_hex(8)}"
-            work.mkdir()
-            try:
-                folder.write(work / HEAD_FILE, model)
-                while True:
-                    card = self._card_of(fitted, name, version, model)
-                    folder.write(work / CARD_FILE, card.dumps().encode())
-                    folder.sync_folder(work)
-                    if folder.publish(work, home / str(version)):
-                        break
-                    version += 1
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-            folder.sync_folder(home)
-            folder.sync_folder(self._root)
-        except OSError as exc:
-            raise StorageError(
-                f"head {name!r} can't be saved under {self._root}: {exc.strerror or exc}. Its earlier "
-                "versions are untouched; make room or mend the permissions, and save again"
-            ) from exc
+        check_name(name, "head")
+        model = onnx_head.build(fitted.network, fitted.classes, fitted.space_id, fitted.task)
+        digest = hashlib.sha256(model).hexdigest()
+        cards: dict[int, HeadCard] = {}
+
+        def card_of(version: int) -> bytes:
+            cards[version] = HeadCard.of(
+                fitted,
+                name,
+                version,
+                head_sha256=digest,
+                created_at=self._clock(),
+                trunkline_version=self._trunkline_version,
+            )
+            return cards[version].dumps().encode()
+
+        taken = (*self._store.versions(name), *self._pointer(name).deleted)
+        if not promote or (taken and self._store.pointer(name) is None):
+            # Without a pointer the newest version would serve, and this one shall not, or not yet.
+            self._change(name, lambda pointer: pointer)
+        version = self._store.publish(name, max(taken, default=0) + 1, model, card_of)
+        if promote:
+            self._change(name, lambda pointer: pointer.saved(version))
+        return cards[version]
+
+    def promote(self, name: str, version: int) -> HeadCard:
+        """A version serves from now on; gives its card.
+
+        Raises:
+            HeadNotFound: No such head or version.
+            ModelFileError: It can't be loaded; what served before still does.
+        """
+        # A head that can't predict must not come to serve.
+        card = self.load(_ref(name, version)).card
+        self._give_role(name, version, lambda pointer: pointer.promoted(version))
         return card
 
-    def names(self) -> list[str]:
-        """Names of all heads that have a version, sorted."""
-        return [name for name in sorted(filter(is_name, folder.entries(self._root))) if self._versions(name)]
+    def rollback(self, name: str, *, serving: int | None = None) -> HeadCard:
+        """The version that served before serves again; gives its card.
 
-    def versions(self, name: str) -> list[int]:
-        """The versions of a head, ascending.
+        Args:
+            name: Of the head.
+            serving: Roll back only if this version serves, so that a call can be repeated; None for
+                whichever serves.
 
         Raises:
             HeadNotFound: No such head.
+            FailedPrecondition: Nothing served before.
         """
-        versions = self._versions(check_name(name, "head"))
-        if not versions:
-            raise HeadNotFound(self._unknown(name))
-        return list(versions)
+        self.versions(name)
 
-    def list(self) -> list[HeadCard]:
-        """The card of the newest version of each head, sorted by name.
+        def back(pointer: Pointer) -> Pointer:
+            if serving is not None and pointer.serving != serving:
+                return pointer
+            before = pointer.rolled_back()
+            if before is None:
+                raise FailedPrecondition(
+                    f"nothing served before version {pointer.serving} of head {name!r}; promote the version that "
+                    "shall serve"
+                )
+            return before
+
+        now = self._change(name, back).serving
+        if now is None:
+            raise FailedPrecondition(f"no version of head {name!r} serves; promote one")
+        return self._read_card(name, now)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """``name@alias`` stands for a version from now on.
 
         Raises:
-            ModelFileError: One of the cards is broken, naming it.
+            InvalidArgument: Not a word that can be an alias.
+            HeadNotFound: No such head or version.
         """
-        return [self.card(name) for name in self.names()]
-
-    def card(self, ref: str) -> HeadCard:
-        """The card of ``name`` (its newest version) or ``name@version``.
-
-        Raises:
-            HeadNotFound: No such head or version, with names that come near.
-            ModelFileError: A card that is missing, broken, or of another head.
-        """
-        return self._read_card(*self._resolve(ref))
-
-    def load(self, ref: str) -> LoadedHead:
-        """The head ``name`` (its newest version, looked up afresh) or ``name@version``, ready to predict.
-
-        Raises:
-            HeadNotFound: No such head or version, with names that come near.
-            ModelFileError: A card that is missing, broken, or of another head; a ``head.onnx`` that is
-                missing, can't be loaded, or is not the one that the card was written for.
-        """
-        name, version = self._resolve(ref)
-        with self._lock:
-            # A version never changes, but a folder that someone removed can come again.
-            stamp = folder.stamp(self._folder(name, version) / CARD_FILE)
-            known = self._loaded.get((name, version))
-            if known is None or known[0] != stamp:
-                known = (stamp, self._open(name, version))
-                self._loaded[name, version] = known
-            self._loaded.move_to_end((name, version))
-            while len(self._loaded) > self._max_loaded:
-                self._loaded.popitem(last=False)
-            return known[1]
-
-    def _open(self, name: str, version: int) -> LoadedHead:
-        card = self._read_card(name, version)
-        path = self._folder(name, version) / HEAD_FILE
-        model = folder.read(path)
-        found = hashlib.sha256(model).hexdigest()
-        if found != card.head_sha256:
-            raise ModelFileError(
-                f"{folder.shown(path)} has SHA-256 {found}, its card says {card.head_sha256}: the file was changed or "
-                "damaged; restore it, or fit the head again"
+        if not is_alias(alias):
+            raise InvalidArgument(
+                f"{alias!r} can't be an alias of a head; use letters, digits, '.', '_' or '-', and no number, "
+                "e.g. 'prod'"
             )
-        return LoadedHead(card, model)
+        self.card(_ref(name, version))
+        self._give_role(name, version, lambda pointer: pointer.aliased(alias, version))
 
-    def _read_card(self, name: str, version: int) -> HeadCard:
-        path = self._folder(name, version) / CARD_FILE
-        card = HeadCard.loads(folder.read(path), folder.shown(path))
-        if (card.name, card.version) != (name, version):
-            raise ModelFileError(
-                f"{folder.shown(path)} is the card of {card.ref} in the folder of {name}@{version}; move it back"
-            )
-        return card
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Deletes an alias; its version stays.
 
-    def _resolve(self, ref: str) -> tuple[str, int]:
-        name, version = parse_reference(ref, "head")
-        versions = self.versions(name)
+        Raises:
+            HeadNotFound: No such head or alias.
+        """
+        self.versions(name)
+
+        def without(pointer: Pointer) -> Pointer:
+            if alias not in pointer.aliases:
+                raise self._no_alias(name, alias, pointer)
+            return pointer.unaliased(alias)
+
+        self._change(name, without)
+
+    def set_shadow(self, name: str, version: int | None) -> None:
+        """A version runs beside the serving one from now on; None for no version any more.
+
+        Raises:
+            HeadNotFound: No such head or version.
+            FailedPrecondition: It is the one that serves.
+            ModelFileError: It can't be loaded.
+        """
         if version is None:
-            return name, versions[-1]
-        if version not in versions:
-            shown = ", ".join(map(str, versions[-10:]))
-            raise HeadNotFound(f"head {name!r} has no version {version}; its newest versions are {shown}")
-        return name, version
+            self.versions(name)
+            self._change(name, lambda pointer: replace(pointer, shadow=None))
+            return
+        self.load(_ref(name, version))
 
-    def _versions(self, name: str) -> tuple[int, ...]:
-        found = (parse_version(entry) for entry in folder.entries(self._root / name))
-        return tuple(sorted(version for version in found if version is not None))
+        def shadowed(pointer: Pointer) -> Pointer:
+            if pointer.serving == version:
+                raise FailedPrecondition(
+                    f"version {version} of head {name!r} serves; it can't be its own shadow"
+                )
+            return replace(pointer, shadow=version)
 
-    def _folder(self, name: str, version: int) -> Path:
-        return self._root / name / str(version)
+        self._give_role(name, version, shadowed)
 
-    def _unknown(self, name: str) -> str:
-        return f"no head is called {name!r}{near(name, self.names())}; 'trunkline heads fit' makes one"
+    def delete(self, ref: str) -> None:
+        """Deletes a version (``flowers@3``), or a whole head (``flowers``) with its aliases.
 
-    def _card_of(self, fitted: FittedHead, name: str, version: int, model: bytes) -> HeadCard:
-        return HeadCard(
-            name=name,
-            version=version,
-            kind=fitted.kind,
-            space_id=fitted.space_id,
-            dim=fitted.dim,
-            model=fitted.model,
-            classes=fitted.classes,
-            collection=fitted.collection,
-            collection_version=fitted.collection_version,
-            training_hash=fitted.training_hash,
-            rows=fitted.rows,
-            hyper_parameters=fitted.hyper_parameters,
-            temperature=fitted.temperature,
-            converged=fitted.converged,
-            metrics=fitted.evaluation,
-            notes=fitted.notes,
-            head_sha256=hashlib.sha256(model).hexdigest(),
-            created_at=self._clock().isoformat(timespec="seconds"),
-            trunkline_version=self._trunkline_version,
-        )
+        A version's number is not given again as long as its head is there.
+
+        Raises:
+            HeadNotFound: No such head or version.
+            FailedPrecondition: The version serves, is the shadow, or an alias stands for it.
+            InvalidArgument: An alias.
+        """
+        name, version, alias = parse_head(ref)
+        if alias is not None:
+            raise InvalidArgument(
+                f"{ref!r} is an alias; name the version that shall be deleted, e.g. '{name}@3'"
+            )
+        if version is None:
+            self.versions(name)
+            # Nothing serves any more, also where the rest fails half-way.
+            self._change(name, lambda _: Pointer(deleted=self._store.versions(name)))
+            self._store.remove_head(name)
+            return
+        self._check(name, version)
+
+        def without(pointer: Pointer) -> Pointer:
+            roles = pointer.roles_of(version)
+            if roles:
+                raise FailedPrecondition(
+                    f"version {version} of head {name!r} can't be deleted: {', '.join(roles)}; promote, move or "
+                    "delete that first"
+                )
+            return pointer.without(version)
+
+        # The pointer first: from then on nobody can give this version a role.
+        self._change(name, without)
+        self._store.remove(name, version)
+
+    def write_report(self, ref: str, report: bytes) -> None:
+        """Puts a report beside a card.
+
+        Raises:
+            HeadNotFound, FailedPrecondition, ModelFileError: As `card`.
+            StorageError: It can't be written.
+        """
+        card = self.card(ref)
+        self._store.write(card.name, card.version, REPORT_FILE, report)
+
+    def _give_role(self, name: str, version: int, change: Callable[[Pointer], Pointer]) -> None:
+        """Changes the pointer, unless the version was deleted meanwhile."""
+
+        def checked(pointer: Pointer) -> Pointer:
+            if version in pointer.deleted:
+                raise HeadNotFound(f"version {version} of head {name!r} was deleted")
+            return change(pointer)
+
+        self._change(name, checked)
+
+    def _change(self, name: str, change: Callable[[Pointer], Pointer]) -> Pointer:
+        """Replaces the pointer of a head by what ``change`` makes of it; gives the new one."""
+
+        def over(data: bytes | None) -> bytes:
+            implied = data is None
+            before = (
+                Pointer.implied(self._store.versions(name)) if implied else self._parsed(name, data or b"")
+            )
+            return change(before).dumps()
+
+        return self._parsed(name, self._store.update_pointer(name, over))
+
+
+def _ref(name: str, version: int) -> str:
+    check_name(name, "head")
+    return f"{name}@{version}"

@@ -2,68 +2,113 @@
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import copy
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trunkline_service.errors import InvalidArgument, NotEnoughData
-
-_MIN_CLASS_ROWS = 2
-_SHOWN = 5
+from trunkline_service.errors import InvalidArgument
+from trunkline_service.heads.task import Task
+from trunkline_service.heads.training import checks
+from trunkline_service.heads.training.duplicates import Grouping, group_rows
+from trunkline_service.heads.training.hashing import training_hash
+from trunkline_service.heads.training.targets import clean
+from trunkline_service.names import near
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Labelled embeddings, checked and cleaned as they come in.
 
-    Rows whose label is ``None`` or blank are left out. So are classes of a single row: held out, such
-    a row could not have been learned from, so nothing honest could be said of its class; and one
-    mistyped label should not forbid the fit of all others. Both are said in ``notes``.
+    Rows whose label is ``None`` or blank are left out (but for ``anomaly``, which needs no labels). So
+    are classes of a single row: held out, such a row could not have been learned from, so nothing honest
+    could be said of its class; and one mistyped label should not forbid the fit of all others. Both are
+    said in ``notes``.
 
     Attributes:
-        embeddings: (N, dim) float32, finite, C-contiguous.
-        labels: N labels, kept as they were written. ``None`` may go in, never comes out.
+        embeddings: (N, dim) float32, finite, C-contiguous. Copied, unless they are read-only and no row
+            is left out.
+        labels: N labels, kept as they were written; ``None`` may go in, and comes out for ``anomaly``
+            only. For ``multi-label`` tuples of them, where ``()`` has none of the classes. For
+            ``regression`` numbers, (N,) or (N, M), NaN for none; they come out as float64 (N, M).
         space_id: The space that all embeddings are of.
         collection: Name of the collection that they come from.
         collection_version: Its version at the time of reading.
         model: ``name@version`` of the model that embedded them.
+        task: What is learned.
+        target: The column, or columns parted by commas, that the labels were read from.
+        targets: Names of the M values, for ``regression``; ``target`` alone where left out.
+        ids: N ids, or none.
+        sources: N sources, or none.
+        groups: For each row what it must stay together with, such as a patient; None for nothing.
+        weights: (N,) float64, positive: how much a row counts.
+        validation: (N,) bool, rows that hyper-parameters are chosen and figures computed by, instead of
+            folds; None where there are none.
+        decode: How the images were decoded.
+        test: Rows of a test split, which nothing is chosen by; see :meth:`with_test`.
+        near_duplicates: Whether nearly equal embeddings stay on one side of every split. False where
+            several models are judged on the same images, which then have the same folds.
+        known_classes: For rows that are judged and not learned from: the classes that there are. Rows
+            of others are left out, and no class is too small. None for rows to learn from.
         notes: What was left out and what looks odd, in sentences.
 
     Raises:
         InvalidArgument: Arrays of a wrong shape or dtype, values that are not finite, labels that are
             not text.
-        NotEnoughData: Fewer than two classes with at least two rows each.
+        NotEnoughData: For ``single-label`` fewer than two classes with at least two rows each; for
+            ``multi-label`` no class that two rows have and two do not; otherwise fewer than four rows, or
+            a value that is the same in all.
     """
 
     embeddings: npt.NDArray[np.float32]
-    labels: Sequence[str | None]
+    labels: Sequence[str | tuple[str, ...] | None] | npt.NDArray[np.float64]
     space_id: str
     collection: str
     collection_version: int
     model: str
+    task: Task = "single-label"
+    target: str = "label"
+    targets: tuple[str, ...] = ()
+    ids: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    groups: Sequence[str | None] | None = None
+    weights: npt.NDArray[np.float64] | None = None
+    validation: npt.NDArray[np.bool_] | None = None
+    decode: str = "exact"
+    test: TrainingSet | None = None
+    near_duplicates: bool = True
+    known_classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(init=False, default=())
+    _classes: tuple[str, ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
-        _check_arrays(self.embeddings, self.labels)
-        _check_labels(self.labels)
-        counts = Counter(label for label in self.labels if _is_label(label))
-        single = {label for label, count in counts.items() if count < _MIN_CLASS_ROWS}
-        kept = [i for i, label in enumerate(self.labels) if _is_label(label) and label not in single]
-        if len(counts) - len(single) < 2:
-            raise NotEnoughData(_too_few(self.collection, len(self.labels), counts, single))
-        rows = np.ascontiguousarray(self.embeddings[kept])
-        _check_finite(rows, kept)
-        rows.setflags(write=False)
-        unlabelled = len(self.labels) - sum(counts.values())
-        object.__setattr__(self, "embeddings", rows)
-        object.__setattr__(self, "labels", tuple(self.labels[i] for i in kept))
-        object.__setattr__(self, "notes", _notes(unlabelled, single, counts))
+        checks.check_task(self.task)
+        checks.check_arrays(self.embeddings, self.labels)
+        rows = len(self.embeddings)
+        checks.check_lengths(rows, groups=self.groups, weights=self.weights, validation=self.validation)
+        checks.check_lengths(rows, ids=self.ids or None, sources=self.sources or None)
+        targets = (self.targets or (self.target,)) if self.task == "regression" else ()
+        cleaned = clean(self.task, self.labels, targets, self.collection, self.known_classes)
+        embeddings = _rows(self.embeddings, cleaned.kept)
+        checks.check_finite(embeddings, cleaned.kept, self.ids)
+        self._set(
+            embeddings=embeddings,
+            labels=cleaned.labels,
+            targets=targets,
+            notes=cleaned.notes,
+            _classes=cleaned.classes,
+            **self._sides(cleaned.kept),
+        )
+        if self.test is not None:
+            self._check_test(self.test)
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
 
     @property
     def dim(self) -> int:
@@ -72,104 +117,161 @@ class TrainingSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The distinct labels, sorted by code point: the order of a head's outputs."""
-        return tuple(sorted({str(label) for label in self.labels}))
+        """The names of a head's outputs, in their order.
+
+        The distinct labels, sorted by code point; for ``regression`` the targets; empty for ``anomaly``.
+        """
+        return self._classes
 
     def codes(self) -> npt.NDArray[np.int64]:
-        """(N,) for each row, the position of its label in ``classes``."""
-        position = {label: i for i, label in enumerate(self.classes)}
-        return np.array([position[str(label)] for label in self.labels], dtype=np.int64)
+        """(N,) for each row, the position of its label in ``classes``; for ``single-label``."""
+        self._check_task("single-label")
+        return self._codes.copy()
+
+    def indicator(self) -> npt.NDArray[np.bool_]:
+        """(N, K) which of ``classes`` each row has; for ``single-label`` and ``multi-label``."""
+        self._check_task("single-label", "multi-label")
+        found = np.zeros((len(self), len(self._classes)), np.bool_)
+        if self.task == "single-label":
+            found[np.arange(len(self)), self._codes] = True
+            return found
+        position = {label: i for i, label in enumerate(self._classes)}
+        rows: Any = self.labels
+        counts = np.fromiter(map(len, rows), np.int64, len(self))
+        flat = itertools.chain.from_iterable(rows)
+        columns = np.fromiter((position[label] for label in flat), np.int64, int(counts.sum()))
+        found[np.repeat(np.arange(len(self)), counts), columns] = True
+        return found
+
+    def values(self) -> npt.NDArray[np.float64]:
+        """(N, M) what each row is to give; for ``regression``."""
+        self._check_task("regression")
+        return np.array(self.labels, dtype=np.float64)
+
+    def normal(self, label: str | None) -> npt.NDArray[np.bool_]:
+        """(N,) which rows have this label, or all of them for None.
+
+        Rows without a label (see :meth:`labelled`) are then not normal, and not known to be anomalies.
+
+        Raises:
+            InvalidArgument: No row to learn from has it; names labels that come near.
+        """
+        if label is None:
+            return np.ones(len(self), np.bool_)
+        has = (label == row or (isinstance(row, tuple) and label in row) for row in self.labels)
+        found = np.fromiter(has, np.bool_, len(self))
+        if not found.any() and self.known_classes is None:
+            known = {row for row in self.labels if isinstance(row, str)}
+            known |= {name for row in self.labels if isinstance(row, tuple) for name in row}
+            raise InvalidArgument(
+                f"no row of collection {self.collection!r} has {self.target} = {label!r}{near(label, known)}"
+            )
+        return found
+
+    def labelled(self) -> npt.NDArray[np.bool_]:
+        """(N,) which rows have a label; without one are rows for ``anomaly`` alone."""
+        return np.fromiter((row is not None for row in self.labels), np.bool_, len(self))
+
+    def group_codes(self) -> npt.NDArray[np.int64]:
+        """(N,) which rows must stay on one side of every split: equal numbers, from 0 on.
+
+        Those of one of ``groups``, of equal embeddings and of nearly equal embeddings, and what these join.
+        """
+        return self.grouping.codes.copy()
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """The groups behind ``group_codes``, with notes; found when first asked for."""
+        codes = self._codes if self.task == "single-label" else None
+        return group_rows(self.embeddings, self.groups, codes, near=self.near_duplicates)
+
+    def with_test(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        labels: Sequence[str | tuple[str, ...] | None] | npt.NDArray[np.float64],
+        *,
+        ids: Sequence[str] = (),
+        sources: Sequence[str] = (),
+    ) -> TrainingSet:
+        """The same with a test split, whose rows are cleaned by the classes of this one.
+
+        Rows that can't be judged (no label, a class that was not learned) are left out, with a note.
+
+        Raises:
+            InvalidArgument: As the constructor.
+        """
+        test = TrainingSet(
+            embeddings=embeddings,
+            labels=labels,
+            space_id=self.space_id,
+            collection=self.collection,
+            collection_version=self.collection_version,
+            model=self.model,
+            task=self.task,
+            target=self.target,
+            targets=self.targets,
+            ids=ids,
+            sources=sources,
+            decode=self.decode,
+            known_classes=self.classes,
+        )
+        notes = [f"test split: {note}" for note in test.notes]
+        if not len(test):
+            notes.append(f"none of the {len(embeddings)} rows of the test split can be judged")
+        made = copy.copy(self)
+        made._check_test(test)
+        made._set(test=test if len(test) else None, notes=(*self.notes, *notes))
+        return made
 
     def training_hash(self) -> str:
-        """SHA-256 (hex) over the shape, the embeddings' little-endian bytes and the labels, in row order."""
-        digest = hashlib.sha256(b"trunkline-training-1\0")
-        digest.update(np.array(self.embeddings.shape, dtype="<i8").tobytes())
-        digest.update(self.embeddings.astype("<f4", copy=False).data)
-        for label in self.labels:
-            # The length goes first, so that no two lists of labels give the same bytes.
-            data = str(label).encode()
-            digest.update(len(data).to_bytes(8, "little") + data)
-        return digest.hexdigest()
+        """SHA-256 (hex) over all that is learned from, in row order; see :mod:`.hashing`."""
+        return training_hash(self)
 
+    @cached_property
+    def _codes(self) -> npt.NDArray[np.int64]:
+        position = {label: i for i, label in enumerate(self._classes)}
+        return np.fromiter((position[str(label)] for label in self.labels), np.int64, len(self))
 
-def _is_label(label: str | None) -> bool:
-    return label is not None and label.strip() != ""
-
-
-def _check_arrays(embeddings: Any, labels: Sequence[str | None]) -> None:
-    if not isinstance(embeddings, np.ndarray) or embeddings.dtype != np.float32:
-        got = getattr(embeddings, "dtype", type(embeddings).__name__)
-        raise InvalidArgument(f"embeddings must be a float32 array, and are {got}")
-    if embeddings.ndim != 2 or embeddings.shape[1] == 0:
-        raise InvalidArgument(f"embeddings must be (N, dim), and are of shape {embeddings.shape}")
-    if len(labels) != len(embeddings):
-        raise InvalidArgument(f"{len(embeddings)} embeddings came with {len(labels)} labels; give one each")
-
-
-def _check_labels(labels: Sequence[Any]) -> None:
-    for i, label in enumerate(labels):
-        if label is None:
-            continue
-        if not isinstance(label, str):
+    def _check_task(self, *tasks: str) -> None:
+        if self.task not in tasks:
             raise InvalidArgument(
-                f"the label of row {i} is {label!r}, of type {type(label).__name__}; labels are text"
+                f"the training set of collection {self.collection!r} is for {self.task}, and this is for "
+                f"{' or '.join(tasks)}; choose a kind of head that learns {self.task}"
             )
-        try:
-            label.encode()
-        except UnicodeEncodeError as exc:
+
+    def _sides(self, kept: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        """What comes with the rows, of those that are kept."""
+        chosen = kept.tolist()
+        sides: dict[str, Any] = {
+            "ids": tuple(itertools.compress(self.ids, chosen)),
+            "sources": tuple(itertools.compress(self.sources, chosen)),
+        }
+        if self.groups is not None:
+            sides["groups"] = tuple(itertools.compress(self.groups, chosen))
+        if self.weights is not None:
+            sides["weights"] = checks.checked_weights(self.weights)[kept]
+        if self.validation is not None:
+            left = checks.checked_mask("validation", self.validation)[kept]
+            sides["validation"] = left if left.any() else None
+        return sides
+
+    def _check_test(self, test: TrainingSet) -> None:
+        own = (self.task, self.space_id, self.dim, self.classes)
+        if (test.task, test.space_id, test.dim, test.classes) != own:
             raise InvalidArgument(
-                f"the label of row {i}, {label!r}, is not valid Unicode; relabel it"
-            ) from exc
+                "a test set must be of the same task, space and classes as the rows learned from; "
+                "give its rows to with_test"
+            )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
-def _check_finite(rows: npt.NDArray[np.float32], kept: Sequence[int]) -> None:
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
-    if bad:
-        raise InvalidArgument(
-            f"{len(bad)} of {len(rows)} labelled rows hold NaN or infinity (rows "
-            f"{_some(str(kept[i]) for i in bad)}); leave failed rows out, or embed them again"
-        )
-
-
-def _too_few(collection: str, rows: int, counts: Counter[str | None], single: set[str | None]) -> str:
-    usable = {label: count for label, count in counts.items() if label not in single}
-    found = _some(f"{label!r} ({count} rows)" for label, count in usable.items()) if usable else "none"
-    alone = f" {len(single)} more have a single row." if single else ""
-    return (
-        f"a head needs at least 2 classes of at least {_MIN_CLASS_ROWS} rows each. Collection {collection!r} "
-        f"gives {rows} rows, {sum(counts.values())} of them labelled; classes found: {found}.{alone} "
-        "Label more rows"
-    )
-
-
-def _notes(unlabelled: int, single: set[str | None], counts: Counter[str | None]) -> tuple[str, ...]:
-    notes = []
-    if unlabelled:
-        notes.append(f"{unlabelled} rows without a label were left out")
-    if single:
-        shown = _some(repr(label) for label in sorted(map(str, single)))
-        notes.append(
-            f"{len(single)} classes of a single row were left out ({shown}): "
-            f"a class needs {_MIN_CLASS_ROWS} rows to be learned and evaluated"
-        )
-    alike = look_alikes(str(label) for label in counts)
-    if alike:
-        shown = _some(" / ".join(map(repr, group)) for group in alike)
-        notes.append(f"labels that differ only by case or blanks are kept as separate classes: {shown}")
-    return tuple(notes)
-
-
-def look_alikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of distinct labels that are equal once case, blanks and Unicode composition are levelled."""
-    groups: dict[str, set[str]] = {}
-    for label in labels:
-        level = " ".join(unicodedata.normalize("NFKC", label).split()).casefold()
-        groups.setdefault(level, set()).add(label)
-    return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
-
-
-def _some(items: Iterable[str]) -> str:
-    """The first few items, and how many follow."""
-    listed = list(items)
-    rest = len(listed) - _SHOWN
-    return ", ".join(listed[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def _rows(embeddings: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """The rows kept, which nobody can change any more."""
+    if not embeddings.flags.writeable and embeddings.flags.c_contiguous and kept.all():
+        return embeddings
+    rows = np.ascontiguousarray(embeddings[kept])
+    rows.setflags(write=False)
+    return rows

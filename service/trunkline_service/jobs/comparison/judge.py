@@ -14,6 +14,7 @@ from trunkline_service.errors import FailedPrecondition
 from trunkline_service.heads.evaluation.evaluate import Evaluation, evaluate
 from trunkline_service.heads.evaluation.paired import holm, mcnemar
 from trunkline_service.heads.fit import fit
+from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.training.folds import usable_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 from trunkline_service.jobs.comparison.result import Paired
@@ -89,7 +90,7 @@ def judge(
         collection_version=matrix.version,
         model=matrix.spec.model,
     )
-    head = fit(KIND, data, folds=folds, seed=seed, progress=progress)
+    head = fit(KIND, data, FitOptions(folds=folds, seed=seed), progress)
     assert head.out_of_fold is not None
     codes = data.codes()
     used_folds, folds_note = usable_folds(codes, folds)

@@ -1,65 +1,171 @@
 """trunkline.v1.Heads."""
 
+# ruff: noqa: N802 - gRPC names the methods of a servicer.
+
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import grpc
 
 from trunkline_protos.v1 import common_pb2, heads_pb2, heads_pb2_grpc
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.server import converters
+from trunkline_service.server import converters, head_converters, working
 from trunkline_service.server.servicers.calls import caller_of
-from trunkline_service.workspace import Predicted, Workspace
+from trunkline_service.workspace import Predicted, PredictOptions, Workspace
+
+# More than the registry keeps loaded would be loaded anew by every call.
+_MOST_HEADS = 256
 
 
 class HeadsServicer(heads_pb2_grpc.HeadsServicer):
-    """Small models over embeddings."""
+    """Small models over embeddings. Each method: see heads.proto."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
-    def Predict(  # noqa: N802
+    def Predict(
         self, request: heads_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> heads_pb2.PredictResponse:
         """See heads.proto."""
-        predicted = self._predict(request, context)
+        converters.check_count(len(request.heads), _MOST_HEADS, "heads")
+        predicted = self._predict(request, context, head_converters.predict_options_from(request))
+        if not request.top_k:
+            self._check_size(predicted)
         response = heads_pb2.PredictResponse(
-            classes=predicted.head.classes,
-            probabilities=converters.matrix_to(predicted.probabilities, common_pb2.FLOAT_TYPE_FLOAT32),
-            head=converters.head_ref_to(predicted.head),
+            predictions=[
+                head_converters.prediction_to(prediction, request.top_k)
+                for prediction in predicted.predictions
+            ],
+            errors=converters.errors_to(predicted.errors),
         )
         if predicted.embedded is not None:
-            response.errors.extend(converters.errors_to(predicted.embedded.errors))
             response.model.CopyFrom(converters.model_ref_to(predicted.embedded))
             response.timings.CopyFrom(converters.timings_to(predicted.embedded.timings))
+        if request.with_embeddings:
+            packed = converters.matrix_to(predicted.vectors, common_pb2.FLOAT_TYPE_FLOAT32)
+            response.embeddings.CopyFrom(packed)
+        if predicted.neighbours is not None:
+            response.neighbours.CopyFrom(converters.found_to(predicted.neighbours))
         return response
 
-    def ListHeads(  # noqa: N802
+    def Fit(
+        self, request: heads_pb2.FitRequest, context: grpc.ServicerContext
+    ) -> Iterator[heads_pb2.FitProgress]:
+        """See heads.proto."""
+        options = head_converters.fit_options_from(request.options)
+        steps = working.stream(
+            lambda report: self._workspace.fit_head(
+                request.collection,
+                request.name,
+                request.kind or "logistic",
+                options,
+                target=request.target or "label",
+                group=request.group or None,
+                test_split=request.test_split or "test",
+                promote=not request.candidate,
+                warm=request.warm,
+                progress=report,
+            ),
+            context,
+        )
+        for step in steps:
+            if isinstance(step, working.Done):
+                yield heads_pb2.FitProgress(share=1.0, head=self._head(step.result.ref))
+            else:
+                yield heads_pb2.FitProgress(share=step.share, stage=step.stage)
+
+    def Migrate(
+        self, request: heads_pb2.MigrateRequest, context: grpc.ServicerContext
+    ) -> Iterator[heads_pb2.MigrateProgress]:
+        """See heads.proto."""
+        steps = working.stream(
+            lambda report: self._workspace.migrate_head(
+                request.head, request.collection, promote=request.promote, progress=report
+            ),
+            context,
+        )
+        for step in steps:
+            if isinstance(step, working.Done):
+                entries = [
+                    self._workspace.heads.entry(c.ref) for c in (step.result.before, step.result.after)
+                ]
+                migration = head_converters.migration_to(step.result, *entries)
+                yield heads_pb2.MigrateProgress(share=1.0, migration=migration)
+            else:
+                yield heads_pb2.MigrateProgress(share=step.share, stage=step.stage)
+
+    def ListHeads(
         self, request: heads_pb2.ListHeadsRequest, context: grpc.ServicerContext
     ) -> heads_pb2.ListHeadsResponse:
         """See heads.proto."""
         return heads_pb2.ListHeadsResponse(
-            heads=[
-                heads_pb2.Head(
-                    name=card.name,
-                    version=card.version,
-                    kind=card.kind,
-                    space_id=card.space_id,
-                    model=card.model,
-                    classes=card.classes,
-                    accuracy=card.metrics.accuracy if card.metrics else None,
-                    collection=card.collection,
-                    collection_version=card.collection_version,
-                    card_json=card.dumps(),
-                )
-                for card in self._workspace.list_heads()
-            ]
+            heads=[head_converters.head_to(entry) for entry in self._workspace.list_heads()]
         )
 
-    def _predict(self, request: heads_pb2.PredictRequest, context: grpc.ServicerContext) -> Predicted:
+    def GetHead(self, request: heads_pb2.GetHeadRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
+        """See heads.proto."""
+        return self._head(request.head)
+
+    def Promote(self, request: heads_pb2.PromoteRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
+        """See heads.proto."""
+        return self._head(self._workspace.heads.promote(request.head, request.version).ref)
+
+    def Rollback(self, request: heads_pb2.RollbackRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
+        """See heads.proto."""
+        card = self._workspace.heads.rollback(request.head, serving=request.serving_version or None)
+        return self._head(card.ref)
+
+    def DeleteHead(
+        self, request: heads_pb2.DeleteHeadRequest, context: grpc.ServicerContext
+    ) -> heads_pb2.DeleteHeadResponse:
+        """See heads.proto."""
+        self._workspace.heads.delete(request.head)
+        return heads_pb2.DeleteHeadResponse()
+
+    def SetAlias(
+        self, request: heads_pb2.SetHeadAliasRequest, context: grpc.ServicerContext
+    ) -> heads_pb2.Head:
+        """See heads.proto."""
+        self._workspace.heads.set_alias(request.head, request.alias, request.version)
+        return self._head(f"{request.head}@{request.version}")
+
+    def DeleteAlias(
+        self, request: heads_pb2.DeleteHeadAliasRequest, context: grpc.ServicerContext
+    ) -> heads_pb2.Head:
+        """See heads.proto."""
+        self._workspace.heads.delete_alias(request.head, request.alias)
+        return self._head(request.head)
+
+    def SetShadow(self, request: heads_pb2.SetShadowRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
+        """See heads.proto."""
+        self._workspace.heads.set_shadow(request.head, request.version or None)
+        return self._head(request.head)
+
+    def _head(self, reference: str) -> heads_pb2.Head:
+        return head_converters.head_to(self._workspace.heads.entry(reference))
+
+    def _predict(
+        self, request: heads_pb2.PredictRequest, context: grpc.ServicerContext, options: PredictOptions
+    ) -> Predicted:
+        kinds = [bool(request.images), request.HasField("embeddings"), bool(request.ids)]
+        if sum(kinds) != 1:
+            raise InvalidArgument(
+                "a Predict request holds exactly one of images, embeddings and ids; "
+                f"this one holds {sum(kinds)}"
+            )
+        settings = self._workspace.settings
+        if request.ids:
+            converters.check_count(len(request.ids), settings.max_images_per_request, "ids")
+            return self._workspace.predict_ids(request.heads, request.collection, request.ids, options)
         if request.HasField("embeddings"):
-            if request.images:
-                raise InvalidArgument("a Predict request holds images or embeddings, not both")
             vectors = converters.matrix_from(request.embeddings)
-            return self._workspace.predict_vectors(request.head, vectors, request.space_id)
-        images = converters.images_from(request.images, self._workspace.settings.max_images_per_request)
-        return self._workspace.predict(request.head, images, request.model, caller_of(context, request.lane))
+            return self._workspace.predict_vectors(request.heads, vectors, request.space_id, options)
+        images = converters.images_from(request.images, settings.max_images_per_request)
+        caller = caller_of(context, request.lane)
+        return self._workspace.predict(request.heads, images, request.model, caller, options)
+
+    def _check_size(self, predicted: Predicted) -> None:
+        outputs = [prediction.outputs.shape[1] for prediction in predicted.predictions]
+        most = self._workspace.settings.max_message_bytes
+        head_converters.check_size(outputs, len(predicted.vectors), most)

@@ -1,0 +1,87 @@
+"""The neighbours that come with predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trunkline._wire.chunks import Chunk
+from trunkline._wire.job import common, joined
+from trunkline._wire.rows import label_of
+from trunkline.exceptions import Internal
+from trunkline.results import ItemResults, SearchResult
+from trunkline_protos.v1 import search_pb2
+
+# A hit takes some hundred bytes, and replies have no limit of their own: this keeps one to tens of megabytes.
+_MAX_HITS_PER_REPLY = 100_000
+
+
+def most_queries(k: int) -> int:
+    """How many queries one request may carry."""
+    return max(_MAX_HITS_PER_REPLY // k, 1)
+
+
+def spread(chunk: Chunk, found: Sequence[search_pb2.Hits]) -> dict[str, Any]:
+    """Hits as lists, one for each item of a chunk; empty for those that were not sent.
+
+    Raises:
+        Internal: The reply has lists for another number of items.
+    """
+    if len(found) != len(chunk.rows):
+        raise Internal(f"the reply to {len(chunk.rows)} queries has {len(found)} lists of hits")
+    hits: list[Sequence[search_pb2.Hit]] = [()] * len(chunk)
+    for row, entry in zip(chunk.rows, found, strict=True):
+        hits[row] = entry.hits
+    return {
+        "ids": [[hit.id for hit in entry] for entry in hits],
+        "scores": [[hit.score for hit in entry] for entry in hits],
+        "labels": [[label_of(hit) for hit in entry] for entry in hits],
+        "sources": [[hit.source for hit in entry] for entry in hits],
+    }
+
+
+def stacked(parts: Sequence[SearchResult]) -> dict[str, Any]:
+    """The lists of several results, one behind the other; the version is the newest that was searched."""
+    return {
+        "ids": [found for part in parts for found in part.ids],
+        "scores": [found for part in parts for found in part.scores],
+        "labels": [found for part in parts for found in part.labels],
+        "sources": [found for part in parts for found in part.sources],
+        "version": max(part.version for part in parts),
+        "space_id": next((part.space_id for part in parts if part.space_id), ""),
+        "metric": next((part.metric for part in parts if part.metric), ""),
+    }
+
+
+def hits_of(chunk: Chunk, reply: Any) -> SearchResult:
+    """The neighbours in a reply to Predict."""
+    found = reply.neighbours
+    return SearchResult(
+        **spread(chunk, found.results),
+        version=found.collection_version,
+        space_id=found.space_id,
+        metric=found.metric,
+        **common(chunk, reply),
+    )
+
+
+def joined_hits(parts: Sequence[Any]) -> SearchResult:
+    """The neighbours of all parts; those of a part that nothing was asked for are empty."""
+    found = [part.neighbours or _none(part) for part in parts]
+    return SearchResult(**stacked(found), **joined(found))
+
+
+def _none(part: ItemResults) -> SearchResult:
+    def lists() -> list[list[Any]]:
+        return [[] for _ in range(len(part))]
+
+    return SearchResult(
+        ids=lists(),
+        scores=lists(),
+        labels=lists(),
+        sources=lists(),
+        inputs=part.inputs,
+        errors=part.errors,
+        start=part.start,
+        timings=part.timings,
+    )

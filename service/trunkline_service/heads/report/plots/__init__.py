@@ -1,0 +1,1 @@
+"""Plots as SVG: pure functions of numbers. Colours come from the page's style sheet, by class."""

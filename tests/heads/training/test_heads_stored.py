@@ -1,0 +1,224 @@
+"""Training sets out of collections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.rows import Row
+from trunkline_service.collections.spec import CollectionSpec
+from trunkline_service.collections.store import CollectionStore
+from trunkline_service.errors import CollectionNotFound, InvalidArgument, NotEnoughData
+from trunkline_service.heads.training.stored import training_set, unlabelled
+
+Fill = Callable[..., Collection]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CollectionStore:
+    return CollectionStore(tmp_path)
+
+
+@pytest.fixture
+def fill(store: CollectionStore) -> Fill:
+    """Makes a collection of 3-dim rows; row i has the embedding [i, i, i] and the fields of ``rows[i]``."""
+
+    def make(rows: list[dict[str, Any]], name: str = "photos", multi_label: bool = False) -> Collection:
+        spec = CollectionSpec("sp1-a", 3, "tiny@1", "ar1-a", "fast", multi_label=multi_label)
+        collection = store.create(name, spec)
+        made = [
+            Row(
+                f"id{i}",
+                np.full(3, i, np.float32),
+                source=f"{i}.jpg",
+                content_hash="h",
+                decode="fast",
+                **fields,
+            )
+            for i, fields in enumerate(rows)
+        ]
+        broken = Row(
+            "broken",
+            None,
+            label=made[0].label,
+            status="error",
+            error="truncated_image: cut off",
+            decode="fast",
+        )
+        collection.upsert([broken, *made], space_id="sp1-a", decode=None)
+        return collection
+
+    return make
+
+
+def labelled(*labels: Any) -> list[dict[str, Any]]:
+    return [{"label": label} for label in labels]
+
+
+def test_single_labels(store: CollectionStore, fill: Fill) -> None:
+    collection = fill(labelled("a", None, "b", "b", "a", " "))
+    data = training_set(store, "photos")
+    assert data.task == "single-label"
+    assert data.labels == ("a", "b", "b", "a")
+    assert data.ids == ("id0", "id2", "id3", "id4")
+    assert data.sources == ("0.jpg", "2.jpg", "3.jpg", "4.jpg")
+    assert data.embeddings[:, 0].tolist() == [0, 2, 3, 4]
+    assert (data.space_id, data.model, data.decode, data.target) == ("sp1-a", "tiny@1", "fast", "label")
+    assert (data.collection, data.collection_version) == ("photos", collection.version)
+    assert (data.test, data.validation, data.groups, data.weights) == (None, None, None, None)
+    assert data.notes == ("1 rows without a label were left out",)
+
+
+def test_lists_of_labels(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled(("a", "b"), ("b",), (), ("a",), None), multi_label=True)
+    data = training_set(store, "photos")
+    assert data.task == "multi-label"
+    assert data.labels == (("a", "b"), ("b",), (), ("a",))
+    assert training_set(store, "photos", task="anomaly").labels[4] is None
+
+
+def test_numbers_are_regressed_on(store: CollectionStore, fill: Fill) -> None:
+    rows = [{"metadata": {"Price": float(i), "order": i % 3}} for i in range(6)]
+    fill([*rows, {"metadata": {"order": 1}}, {}])
+    data = training_set(store, "photos", target="Price")
+    assert data.task == "regression"
+    assert data.values().ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    both = training_set(store, "photos", target="Price, order")
+    assert both.classes == ("Price", "order")
+    assert both.values()[5].tolist() == [5, 2]
+    classes = training_set(store, "photos", target="order", task="single-label")
+    assert classes.classes == ("0", "1", "2")
+    assert len(classes) == 7
+
+
+def test_text_and_truth_are_classes(store: CollectionStore, fill: Fill) -> None:
+    fill([{"metadata": {"city": "xy"[i % 2], "indoor": i % 3 == 0}} for i in range(6)])
+    assert training_set(store, "photos", target="city").classes == ("x", "y")
+    assert training_set(store, "photos", target="indoor").labels == ("true", "false", "false") * 2
+
+
+def test_any_rows_show_what_is_normal(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled("good", None, "bad", None))
+    data = training_set(store, "photos", task="anomaly")
+    assert data.labels == ("good", None, "bad", None)
+
+
+def test_groups_come_from_any_column(store: CollectionStore, fill: Fill) -> None:
+    rows = [
+        {"label": "ab"[i % 2], "metadata": {"patient": i // 2} if i else {}, "job": "j"} for i in range(6)
+    ]
+    fill(rows)
+    assert training_set(store, "photos", group="patient").groups == (None, "0", "1", "1", "2", "2")
+    assert training_set(store, "photos", group="job").groups == ("j",) * 6
+    assert training_set(store, "photos", group="source").groups == tuple(f"{i}.jpg" for i in range(6))
+
+
+def test_splits_are_honoured(store: CollectionStore, fill: Fill) -> None:
+    splits = ["train", "TEST", "val", None, "testing", "Dev", "train", "other"]
+    fill([{"label": "ab"[i // 2 % 2], "split": split} for i, split in enumerate(splits)])
+    data = training_set(store, "photos")
+    assert data.ids == ("id0", "id2", "id3", "id5", "id6", "id7")
+    assert data.validation is not None
+    assert data.validation.tolist() == [False, True, False, True, False, False]
+    assert data.test is not None
+    assert data.test.ids == ("id1", "id4")
+    assert data.test.sources == ("1.jpg", "4.jpg")
+    assert data.test.embeddings[:, 0].tolist() == [1, 4]
+    other = training_set(store, "photos", test_split="Other", validation_split="none")
+    assert other.test is not None
+    assert other.test.ids == ("id7",)
+    assert other.validation is None
+
+
+def test_nothing_but_a_test_split(store: CollectionStore, fill: Fill) -> None:
+    fill([{"label": "ab"[i % 2], "split": "test"} for i in range(4)])
+    with pytest.raises(
+        NotEnoughData, match="all 4 rows of collection 'photos' that have a target are of the test"
+    ):
+        training_set(store, "photos")
+
+
+def test_a_version_and_a_condition(store: CollectionStore, fill: Fill) -> None:
+    collection = fill(labelled("a", "b", "a", "b", "a", "b"))
+    version = collection.version
+    collection.relabel({"id0": "c", "id1": "c"})
+    assert training_set(store, "photos").classes == ("a", "b", "c")
+    old = training_set(store, f"photos@{version}")
+    assert (old.classes, old.collection, old.collection_version) == (("a", "b"), "photos", version)
+    some = training_set(store, "photos", where="label = 'a' OR label = 'b'")
+    assert some.ids == ("id2", "id3", "id4", "id5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "prise"}, r"no column 'prise' to learn; did you mean 'price'"),
+        ({"target": "embedding"}, "'embedding' is no column to learn"),
+        ({"target": "source"}, "'source' says where a row comes from"),
+        ({"target": "price,price"}, "names a column twice"),
+        ({"target": "price,city"}, "is of type double, string, which can't be learned"),
+        ({"target": "seen"}, "timestamp.*which can't be learned"),
+        (
+            {"target": "city", "task": "regression"},
+            r"target city \(string\) .* can't be learned as regression; it can be single-label or anomaly",
+        ),
+        (
+            {"target": "price", "task": "single-label"},
+            "can't be learned as single-label; it can be regression",
+        ),
+        ({"task": "multi-label"}, "can't be learned as multi-label"),
+        ({"task": "sorting"}, "task is 'sorting'"),
+        ({"group": "patiens"}, r"no column 'patiens' to group by"),
+        ({"group": "embedding"}, "'embedding' is no column to group by"),
+        ({"where": "label = 'a') OR (true"}, "brackets and quotes don't match"),
+        ({"where": "labl = 'a'"}, "labl"),
+    ],
+)
+def test_what_cannot_be_learned(
+    store: CollectionStore, fill: Fill, arguments: dict[str, Any], message: str
+) -> None:
+    from datetime import UTC, datetime
+
+    own = {"price": 1.5, "city": "x", "seen": datetime(2026, 1, 1, tzinfo=UTC)}
+    fill([{"label": "ab"[i % 2], "metadata": own} for i in range(4)])
+    with pytest.raises(InvalidArgument, match=message):
+        training_set(store, "photos", **arguments)
+
+
+def test_a_collection_that_is_not_there(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled("a", "b"))
+    with pytest.raises(CollectionNotFound, match="did you mean 'photos'"):
+        training_set(store, "photo")
+
+
+def test_no_labels_at_all(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled(None, None, None))
+    with pytest.raises(NotEnoughData, match="gives 0 rows"):
+        training_set(store, "photos")
+    fill(labelled(None, None, None), name="many", multi_label=True)
+    with pytest.raises(NotEnoughData, match="gives 0 rows"):
+        training_set(store, "many")
+
+
+def test_rows_that_lack_a_label(store: CollectionStore, fill: Fill) -> None:
+    collection = fill(
+        [{"label": "a" if i % 2 else None, "metadata": {"price": 1.0} if i < 3 else {}} for i in range(5)]
+    )
+    found = unlabelled(store, "photos")
+    assert found.ids == ("id0", "id2", "id4")
+    assert found.sources == ("0.jpg", "2.jpg", "4.jpg")
+    np.testing.assert_array_equal(found.embeddings[:, 0], [0, 2, 4])
+    assert (found.space_id, found.collection, found.collection_version) == (
+        "sp1-a",
+        "photos",
+        collection.version,
+    )
+    assert unlabelled(store, "photos", "price").ids == ("id3", "id4")
+    assert unlabelled(store, "photos", where="id = 'id2' OR id = 'id1'").ids == ("id2",)
+    with pytest.raises(InvalidArgument, match="no column 'lable' to learn; did you mean 'label'"):
+        unlabelled(store, "photos", "lable")
