@@ -129,9 +129,11 @@ class Distance:
     def __call__(self, rows: Vectors) -> Vectors:
         """(N, 1)."""
         moved = rows - self.mean
-        inside = (moved @ self.directions.T) ** 2
-        outside = np.maximum((moved * moved).sum(axis=1) - inside.sum(axis=1), np.float32(0.0))
-        squared = (inside / self.variances).sum(axis=1) + outside / np.float32(self.rest)
+        # Squares beyond float32 are infinitely far, and need no warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            inside = (moved @ self.directions.T) ** 2
+            outside = np.maximum((moved * moved).sum(axis=1) - inside.sum(axis=1), np.float32(0.0))
+            squared = (inside / self.variances).sum(axis=1) + outside / np.float32(self.rest)
         distance: Vectors = np.sqrt(squared / np.float32(rows.shape[1]))[:, None]
         return distance
 

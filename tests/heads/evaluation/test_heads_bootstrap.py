@@ -20,28 +20,26 @@ def answers(n, classes, seed, wrong=0.3):
     return codes, np.where(slips, (codes + generator.integers(1, classes, n)) % classes, codes)
 
 
+def plain_figures(codes, predicted, classes):
+    """Accuracy, balanced accuracy and macro-F1 by their definitions."""
+    table = np.zeros((classes, classes))
+    np.add.at(table, (codes, predicted), 1)
+    hits, support, named = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    f1 = 2 * hits / (support + named)
+    return hits.sum() / table.sum(), (hits / support).mean(), f1.mean()
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_intervals_are_those_of_rows_drawn_one_by_one(classes):
-    from sklearn.metrics import balanced_accuracy_score, f1_score
-
     codes, predicted = answers(300, classes, seed=1)
     found = class_intervals(codes, predicted, classes)
     generator = np.random.default_rng(2)
-    figures = []
-    for _ in range(400):
-        rows = generator.integers(0, 300, 300)
-        truth, said = codes[rows], predicted[rows]
-        figures.append(
-            (
-                (truth == said).mean(),
-                balanced_accuracy_score(truth, said),
-                f1_score(truth, said, average="macro"),
-            )
-        )
-    for name, column in zip(("accuracy", "balanced_accuracy", "macro_f1"), np.array(figures).T, strict=True):
+    drawn = generator.integers(0, 300, (1000, 300))
+    figures = np.array([plain_figures(codes[rows], predicted[rows], classes) for rows in drawn])
+    for name, column in zip(("accuracy", "balanced_accuracy", "macro_f1"), figures.T, strict=True):
         low, high = interval(column)
         # Two samples of the same distribution: the ends agree within a fraction of the width.
-        assert found[name] == pytest.approx((low, high), abs=0.25 * (high - low))
+        assert found[name] == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 def test_intervals_cover_the_truth():

@@ -22,7 +22,7 @@ def scored(draw):
     return positive, scores, weights
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(scored())
 def test_ranking_is_scikit_learns(case):
     from sklearn.metrics import average_precision_score, roc_auc_score
@@ -37,6 +37,7 @@ def test_ranking_is_scikit_learns(case):
     )
 
 
+@settings(deadline=None, max_examples=30)
 @given(scored())
 def test_rows_twice_are_rows_of_weight_two(case):
     positive, scores, _ = case

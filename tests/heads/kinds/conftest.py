@@ -53,7 +53,9 @@ def clouds(given: Given) -> Callable[..., TrainingSet]:
 def values(given: Given) -> Callable[..., TrainingSet]:
     """Values that are linear in the rows, with noise; ``targets`` of them."""
 
-    def make(rows: int = 60, dim: int = 6, targets: int = 1, noise: float = 0.3, **fields: Any) -> TrainingSet:
+    def make(
+        rows: int = 60, dim: int = 6, targets: int = 1, noise: float = 0.3, **fields: Any
+    ) -> TrainingSet:
         generator = np.random.default_rng(3)
         x = generator.normal(size=(rows, dim)) + 2
         y = x @ generator.normal(size=(dim, targets)) + noise * generator.normal(size=(rows, targets))

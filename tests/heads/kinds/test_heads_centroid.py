@@ -67,7 +67,9 @@ def test_many_classes_of_few_rows_keep_honest_probabilities(clouds: Make) -> Non
 
 def test_a_class_missing_from_a_fold_is_never_named_there(given: Make) -> None:
     generator = np.random.default_rng(0)
-    rows = generator.normal(size=(12, 6)) + np.repeat(np.eye(3), 4, axis=0) @ generator.normal(size=(3, 6)) * 6
+    rows = (
+        generator.normal(size=(12, 6)) + np.repeat(np.eye(3), 4, axis=0) @ generator.normal(size=(3, 6)) * 6
+    )
     labels = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
     # All of c are one thing: while it is held out, nothing of it is left.
     groups = [None] * 8 + ["thing"] * 4

@@ -102,9 +102,8 @@ def test_progress_rises_to_one_and_can_end_the_fit(data_of: Make, kind: str, tas
 @pytest.mark.parametrize(("kind", "task"), PAIRS)
 def test_a_test_split_is_judged_by_what_is_served(data_of: Make, kind: str, task: Task) -> None:
     data = data_of(task)
-    labels = data.values()[:12] if task == "regression" else list(data.labels[:12])
-    # The classes are sorted in the clouds: some of each.
-    some = np.arange(12) if task == "regression" else np.arange(len(data))[:: max(1, len(data) // 12)][:12]
+    # Rows of a class follow each other: some of each.
+    some = np.arange(0, len(data), 3)[:12]
     labels = data.values()[some] if task == "regression" else [data.labels[i] for i in some]
     rows = data.embeddings[some] + np.float32(0.5)
     head = learn(kind, data.with_test(rows, labels))
@@ -177,11 +176,11 @@ def test_options_that_a_kind_cannot_use(
 @pytest.mark.parametrize("kind", ["ridge", "centroid", "mlp", "knn"])
 def test_duplicates_stay_on_one_side(given: Make, kind: str) -> None:
     generator = np.random.default_rng(0)
-    once = generator.normal(size=(24, 40))
-    rows, codes = np.concatenate([once, once]), generator.integers(0, 2, 24)
+    once = generator.normal(size=(80, 40))
+    rows, codes = np.concatenate([once, once]), generator.integers(0, 2, 80)
     data = given(rows, [f"c{k}" for k in np.concatenate([codes, codes])])
     head = learn(kind, data, folds=3)
     assert head.evaluation is not None
     # Labels without sense: a row whose copy was learned from would be known.
-    assert head.evaluation.headline[1] < 0.8
+    assert head.evaluation.headline[1] < 0.7
     assert any("duplicates" in note for note in head.notes)

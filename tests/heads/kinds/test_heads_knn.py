@@ -48,9 +48,7 @@ def test_out_of_fold_is_the_network_without_the_fold(clouds: Make, monkeypatch: 
     assert head.out_of_fold is not None
     for fold in range(5):
         mine = folds.assigned == fold
-        without = Neighbours(
-            body.rows[~mine], body.codes[~mine], 3, body.k, body.temperature, body.smoothing
-        )
+        without = Neighbours(body.rows[~mine], body.codes[~mine], 3, body.k, body.temperature, body.smoothing)
         logged = without(body.rows[mine])
         expected = np.exp(logged) / np.exp(logged).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(head.out_of_fold[mine], expected, rtol=1e-4)
@@ -96,7 +94,9 @@ def test_a_fraction_of_a_neighbour(clouds: Make) -> None:
 
 def test_the_largest_k_is_noted(clouds: Make) -> None:
     data = clouds(per_class=40, classes=3, distance=1.0)
-    assert any("the chosen k = 3 is the largest" in note for note in fit_knn(data, FitOptions(grid=(1.0, 3.0))).notes)
+    assert any(
+        "the chosen k = 3 is the largest" in note for note in fit_knn(data, FitOptions(grid=(1.0, 3.0))).notes
+    )
     assert not any("largest" in note for note in fit_knn(data, FitOptions(grid=(3.0,))).notes)
 
 

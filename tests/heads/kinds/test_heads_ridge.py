@@ -25,7 +25,9 @@ Make = Callable[..., TrainingSet]
 ALPHAS = np.geomspace(1e-3, 1e4, 15)
 
 
-def problem(seed: int, rows: int, dim: int, outputs: int, shape: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def problem(
+    seed: int, rows: int, dim: int, outputs: int, shape: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, targets and weights, of a shape that is hard for a solver."""
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, dim)) + generator.normal(size=dim)
@@ -188,7 +190,7 @@ def test_rows_with_groups_leave_together(given: Make) -> None:
     # 15 things, each seen four times, nearly alike: what is known of one view tells the others.
     x = np.repeat(generator.normal(size=(15, 40)), 4, axis=0) + generator.normal(scale=0.01, size=(60, 40))
     y = np.repeat(generator.normal(size=15), 4)
-    fields: dict[str, Any] = {"task": "regression", "target": "values", "near_duplicates": False}
+    fields: dict[str, Any] = {"task": "regression", "target": "values", "duplicates": False}
     leaked = fit_ridge(given(x, y, **fields)).evaluation
     honest = fit_ridge(given(x, y, groups=[str(i // 4) for i in range(60)], **fields))
     assert isinstance(leaked, RegressionEvaluation)

@@ -44,7 +44,9 @@ def test_folding_changes_nothing(
     assert (np.abs(linear(raw) - expected) / scale).max() < 1e-5
     back, level = transform.unfold(linear, temperature)
     np.testing.assert_allclose(back, coefficients, rtol=1e-4, atol=1e-4 * np.abs(coefficients).max())
-    assert np.abs(level - intercepts).max() < 1e-4 * (1 + np.abs(linear.W * temperature).sum() * np.abs(data).max())
+    assert np.abs(level - intercepts).max() < 1e-4 * (
+        1 + np.abs(linear.W * temperature).sum() * np.abs(data).max()
+    )
 
 
 def test_standardised_rows_have_mean_0_and_variance_1() -> None:

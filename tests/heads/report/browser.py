@@ -38,6 +38,7 @@ class Page:
 
     def open(self, path: Path, downloads: Path) -> None:
         """Loads a file; what it saves goes to ``downloads``."""
+        self._session, self.events = None, []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
@@ -114,7 +115,7 @@ def browser(profile: Path) -> Iterator[Page]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         close_fds=False,
-        preexec_fn=take_pipes,
+        preexec_fn=take_pipes,  # noqa: PLW1509 - two system calls; nothing else can number a child's pipes
         env=os.environ | {"HOME": str(profile)},
     ) as process:
         os.close(from_us)

@@ -95,12 +95,13 @@ def test_copies_stay_with_their_originals() -> None:
     )
 
 
-def test_near_duplicates_can_be_left_out() -> None:
+def test_duplicates_can_be_left_out() -> None:
     rows = with_copies(clouds(100), 10)
     rows[50] = rows[49]
-    found = group_rows(rows, None, None, near=False)
+    found = group_rows(rows, ["a", "a", *[None] * 108], None, duplicates=False)
     assert found.count == 109
-    assert found.codes[49] == found.codes[50]
+    assert found.codes[0] == found.codes[1]
+    assert found.codes[49] != found.codes[50]
 
 
 @settings(max_examples=30)

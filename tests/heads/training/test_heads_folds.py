@@ -140,7 +140,7 @@ def test_duplicates_share_a_fold() -> None:
     found = make_folds(data, 5, seed=0)
     np.testing.assert_array_equal(found.assigned[:20], found.assigned[20:])
     assert "20 groups of duplicates and near duplicates (40 rows)" in found.notes[0]
-    apart = make_folds(make(["a", "b"] * 20, embeddings=rows, near_duplicates=False), 5, seed=0)
+    apart = make_folds(make(["a", "b"] * 20, embeddings=rows, duplicates=False), 5, seed=0)
     np.testing.assert_array_equal(apart.assigned, stratified_folds(data.codes(), 5, seed=0))
 
 

@@ -15,7 +15,7 @@ from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.distance import cross_fitted_distances, quantiles_of
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.network import Network
-from trunkline_service.heads.options import FitOptions, Progress
+from trunkline_service.heads.options import FitOptions, Progress, silent
 from trunkline_service.heads.training.folds import make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
@@ -43,7 +43,7 @@ def fit_anomaly(
     check_permitted(
         "anomaly", data.task, options, tasks=("anomaly",), transforms=("none",), grid=False, balanced=()
     )
-    report = progress or (lambda _: None)
+    report = progress or silent
     normal = data.normal(options.normal)
     if normal.sum() < _LEAST_ROWS:
         raise NotEnoughData(

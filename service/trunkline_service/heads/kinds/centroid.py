@@ -15,7 +15,7 @@ from trunkline_service.heads.kinds.judged import judge
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.kinds.transforms import FittedTransform, fit_transform
 from trunkline_service.heads.network import Network
-from trunkline_service.heads.options import FitOptions, Progress, Transform
+from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
 from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
@@ -48,7 +48,7 @@ def fit_centroid(
         transforms=("l2", "standardise", "whiten", "none"),
         grid=False,
     )
-    report = progress or (lambda _: None)
+    report = progress or silent
     name = options.transform or "l2"
     folds = make_folds(data, options.folds, options.seed)
     judged = judge(data, folds, _held_out(data, folds, name, report))

@@ -32,6 +32,8 @@ _FLOOR = 1e-3
 # Extra directions and rounds of the subspace iteration (Halko et al. 2011).
 _EXTRA, _ROUNDS = 8, 6
 _FOLDS = 5
+# Of float32, which the variances are kept in; squares of embeddings near 1e19 go beyond it.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def fit_distance(embeddings: Rows, max_rank: int = 64, seed: int = 0) -> Distance:
@@ -113,13 +115,13 @@ def cross_fitted_distances(
 
 
 def quantiles_of(values: Floats) -> dict[str, float]:
-    """The quantiles of held-out values, by share; NaN are left out, and without others there are none.
+    """The quantiles of held-out values, by share; what is not finite is left out, and without others there are none.
 
     The share q of new rows lies below its value, on average over all draws of n rows: the value is the
     ceil(q (n + 1))-th smallest, as in conformal prediction. Few rows can't tell a 0.999 quantile: it is
     then the largest.
     """
-    known = np.sort(values[~np.isnan(values)])
+    known = np.sort(values[np.isfinite(values)])
     if not len(known):
         return {}
     ranks = [min(len(known), int(np.ceil(share * (len(known) + 1)))) for share in QUANTILES]
@@ -186,8 +188,8 @@ def _distance(known: _Spread, max_rank: int, seed: int) -> Distance:
     return Distance(
         mean=known.mean.astype(np.float32),
         directions=directions.astype(np.float32),
-        variances=np.maximum(variances, floor).astype(np.float32),
-        rest=max(float(rest), floor),
+        variances=np.clip(variances, floor, _LARGEST).astype(np.float32),
+        rest=min(max(float(rest), floor), _LARGEST),
     )
 
 

@@ -19,14 +19,14 @@ from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.finish import finish
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.network import Neighbours, Network, Normaliser
-from trunkline_service.heads.options import FitOptions, Progress
+from trunkline_service.heads.options import FitOptions, Progress, silent
 from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
 Rows = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
 
-DEFAULT_GRID = (1, 3, 5, 10, 20, 50)
+DEFAULT_GRID = (1, 3, 5, 10, 20, 50, 100)
 _TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5)
 # What a class without any vote gets, as a share of what all classes then have together.
 _SMOOTHINGS = (0.001, 0.01, 0.1, 0.5)
@@ -53,7 +53,7 @@ def fit_knn(
     """
     check_permitted("knn", data.task, options, tasks=("single-label",), transforms=("l2",), balanced=())
     _check_size(data)
-    report = progress or (lambda _: None)
+    report = progress or silent
     folds = make_folds(data, options.folds, options.seed)
     normaliser = Normaliser(np.zeros(data.dim, np.float32))
     rows, codes = normaliser(data.embeddings), data.codes()

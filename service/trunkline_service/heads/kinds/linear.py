@@ -11,6 +11,8 @@ import numpy.typing as npt
 # float32 embeddings that vary by less than this share of their mean hold too few bits of signal:
 # dividing by so small a spread would turn rounding errors into features.
 _CONSTANT = 1e-5
+# Rows that are held in float64 at a time.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +29,17 @@ class Standardiser:
 
     @classmethod
     def of(cls, rows: npt.NDArray[np.float32]) -> Standardiser:
-        """The standardiser of these (N, dim) rows."""
-        mean = rows.mean(axis=0, dtype=np.float64)
-        spread = rows.std(axis=0, dtype=np.float64)
+        """The standardiser of these (N, dim) rows, N at least 1; one pass, which may be over a mapped file."""
+        # Near the mean, so that no digits cancel.
+        shift = rows[:_BLOCK].mean(axis=0, dtype=np.float64)
+        sums, squares = np.zeros(len(shift)), np.zeros(len(shift))
+        for start in range(0, len(rows), _BLOCK):
+            moved = rows[start : start + _BLOCK] - shift
+            sums += moved.sum(axis=0)
+            squares += np.einsum("ij,ij->j", moved, moved)
+        offset = sums / len(rows)
+        mean = shift + offset
+        spread = np.sqrt(np.maximum(squares / len(rows) - offset**2, 0.0))
         constant = spread <= _CONSTANT * np.abs(mean)
         return cls(mean, np.where(constant, 1.0, spread))
 

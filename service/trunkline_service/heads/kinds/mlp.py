@@ -23,7 +23,7 @@ from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.kinds.transforms import FittedTransform, fit_transform
 from trunkline_service.heads.kinds.weighing import row_weights
 from trunkline_service.heads.network import Activation, Linear, Mlp, Network, Normaliser
-from trunkline_service.heads.options import FitOptions, Progress, Transform
+from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
 from trunkline_service.heads.solver import mlp as solver
 from trunkline_service.heads.solver.sweep import workers
 from trunkline_service.heads.task import Task
@@ -79,7 +79,7 @@ def fit_mlp(
         tasks=("single-label", "multi-label", "regression"),
         transforms=("standardise", "l2", "whiten", "none"),
     )
-    report = progress or (lambda _: None)
+    report = progress or silent
     folds = make_folds(data, options.folds, options.seed)
     inputs = _Inputs.of(data, options)
     search = _search(inputs, folds, options, report)

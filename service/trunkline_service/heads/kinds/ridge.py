@@ -25,7 +25,7 @@ from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.kinds.platt import fit_platt
 from trunkline_service.heads.kinds.weighing import row_weights
 from trunkline_service.heads.network import Activation, Linear, Network, Normaliser
-from trunkline_service.heads.options import FitOptions, Progress, Transform
+from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
 from trunkline_service.heads.solver.ridge import Affine, FoldPath, LeaveOneOut, Path
 from trunkline_service.heads.solver.sweep import workers
 from trunkline_service.heads.task import Task
@@ -72,7 +72,7 @@ def fit_ridge(
         tasks=("regression", "single-label", "multi-label"),
         transforms=("standardise", "l2", "whiten", "none"),
     )
-    report = progress or (lambda _: None)
+    report = progress or silent
     name = options.transform or "standardise"
     folds = make_folds(data, options.folds, options.seed)
     with _threads(data) as executor:

@@ -49,6 +49,7 @@ def build_report(
     previous: PreviousHead | None = None,
     *,
     options: FitOptions | None = None,
+    curve: bool = True,
     progress: Progress | None = None,
 ) -> Report:
     """The report of a head.
@@ -62,7 +63,9 @@ def build_report(
         folds: Those of the fit.
         previous: The version before, to compare with.
         options: Those of the fit.
-        progress: Told the share done: the learning curve fits again, about twice the work of one fit.
+        curve: Whether to fit again on parts of the rows for the learning curve: about the work of one more
+            fit. All else is quick.
+        progress: Told the share of that which is done.
     """
     options = options or FitOptions()
     facts = _provenance(fitted)
@@ -83,7 +86,7 @@ def build_report(
     agreement = _agreement(data, fitted, held_out, outputs, previous, options, notes)
     known = held_out if normal is None else held_out[(normal | data.labelled())[held_out]]
     after = outputs[held_out]
-    curve = _learning_curve(data, fitted, folds, options, progress, notes)
+    learned = _learning_curve(data, fitted, folds, options, progress, notes) if curve else None
     return Report(
         task=fitted.task,
         classes=fitted.classes,
@@ -94,7 +97,7 @@ def build_report(
         ),
         reliability=_reliability(data, held_out, after),
         reliability_before=_reliability(data, held_out, _uncalibrated(data, after, fitted.temperature)),
-        learning_curve=curve,
+        learning_curve=learned,
         suspects=_suspects(data, outputs),
         estimated_errors=estimated_errors(data.codes(), outputs) if data.task == "single-label" else None,
         agreement=agreement,

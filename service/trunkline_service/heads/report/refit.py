@@ -121,5 +121,5 @@ def _part(data: TrainingSet, rows: Rows, judged: Rows) -> TrainingSet:
         validation=np.isin(rows, judged),
         decode=data.decode,
         # The folds are kept: what belongs together is on one side already.
-        near_duplicates=False,
+        duplicates=False,
     )

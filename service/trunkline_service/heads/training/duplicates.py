@@ -46,7 +46,7 @@ def group_rows(
     embeddings: NDArray[np.float32],
     groups: Sequence[Hashable | None] | None,
     classes: NDArray[np.int64] | None,
-    near: bool = True,
+    duplicates: bool = True,
 ) -> Grouping:
     """The connected components of: same group, equal embedding, nearly equal embedding.
 
@@ -58,10 +58,11 @@ def group_rows(
         embeddings: (N, dim) float32.
         groups: One a row, None for none; None where no row has any.
         classes: (N,) class of each row; None where there are no classes.
-        near: Look for near duplicates.
+        duplicates: Look for equal and nearly equal embeddings; else by ``groups`` alone.
     """
-    equal = equal_rows(embeddings)
-    alike, notes = _near_rows(embeddings, equal, classes) if near else (equal, [])
+    alike, notes = np.arange(len(embeddings)), list[str]()
+    if duplicates:
+        alike, notes = _near_rows(embeddings, equal_rows(embeddings), classes)
     joined = alike if groups is None else _joined(len(embeddings), [alike, _group_numbers(groups)])
     sizes = np.bincount(alike)
     several = sizes[sizes > 1]

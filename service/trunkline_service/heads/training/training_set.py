@@ -51,7 +51,7 @@ class TrainingSet:
             folds; None where there are none.
         decode: How the images were decoded.
         test: Rows of a test split, which nothing is chosen by; see :meth:`with_test`.
-        near_duplicates: Whether nearly equal embeddings stay on one side of every split. False where
+        duplicates: Whether equal and nearly equal embeddings stay on one side of every split. False where
             several models are judged on the same images, which then have the same folds.
         known_classes: For rows that are judged and not learned from: the classes that there are. Rows
             of others are left out, and no class is too small. None for rows to learn from.
@@ -81,7 +81,7 @@ class TrainingSet:
     validation: npt.NDArray[np.bool_] | None = None
     decode: str = "exact"
     test: TrainingSet | None = None
-    near_duplicates: bool = True
+    duplicates: bool = True
     known_classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(init=False, default=())
     _classes: tuple[str, ...] = field(init=False, default=(), repr=False)
@@ -183,7 +183,7 @@ class TrainingSet:
     def grouping(self) -> Grouping:
         """The groups behind ``group_codes``, with notes; found when first asked for."""
         codes = self._codes if self.task == "single-label" else None
-        return group_rows(self.embeddings, self.groups, codes, near=self.near_duplicates)
+        return group_rows(self.embeddings, self.groups, codes, duplicates=self.duplicates)
 
     def with_test(
         self,

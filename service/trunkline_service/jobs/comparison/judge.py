@@ -15,7 +15,7 @@ from trunkline_service.heads.evaluation.evaluate import Evaluation, evaluate
 from trunkline_service.heads.evaluation.paired import holm, mcnemar
 from trunkline_service.heads.fit import fit
 from trunkline_service.heads.options import FitOptions
-from trunkline_service.heads.training.folds import usable_folds
+from trunkline_service.heads.training.folds import make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 from trunkline_service.jobs.comparison.result import Paired
 from trunkline_service.jobs.sources import SourceItem
@@ -89,16 +89,18 @@ def judge(
         collection=collection.name,
         collection_version=matrix.version,
         model=matrix.spec.model,
+        # What is equal or nearly so depends on the model, and the folds must not.
+        duplicates=False,
     )
     head = fit(KIND, data, FitOptions(folds=folds, seed=seed), progress)
     assert head.out_of_fold is not None
     codes = data.codes()
-    used_folds, folds_note = usable_folds(codes, folds)
-    data_notes = (*data.notes, *([folds_note] if folds_note else []))
+    used = make_folds(data, folds, seed)
+    data_notes = (*data.notes, *used.notes)
     return Judged(
         correct=head.out_of_fold.argmax(axis=1) == codes,
         # Of the very array that pairs are counted in, so that accuracies and pairs agree to the last image.
-        evaluation=evaluate(codes, head.out_of_fold.astype(np.float64), data.classes, used_folds),
+        evaluation=evaluate(codes, head.out_of_fold.astype(np.float64), data.classes, used.count),
         data_notes=data_notes,
         notes=(
             *(note for note in head.notes if note not in data_notes),
