@@ -101,7 +101,9 @@ class Fake:
     # Whether a head answers by another version at each request, whichever it is asked for.
     restless_heads: bool = False
     endless_fits: bool = False
-    breaks_fits: bool = False
+    headless_fits: bool = False
+    # Used up one a fit, after its first messages.
+    break_fits: deque[Refusal] = field(default_factory=deque)
     # Used up one a call that changes something, after it has.
     lose_answers: deque[Refusal] = field(default_factory=deque)
     # Whether hits have lists of labels.
@@ -376,9 +378,11 @@ class Services(
         with self.fake.serving(request, context, []):
             for share in (0.0, 0.5):
                 yield heads_pb2.FitProgress(stage="fitting", share=share)
+            if self.fake.break_fits:
+                refuse(context, self.fake.break_fits.popleft())
             while self.fake.endless_fits:
                 yield heads_pb2.FitProgress(stage="fitting", share=0.5)
-            if not self.fake.breaks_fits:
+            if not self.fake.headless_fits:
                 yield heads_pb2.FitProgress(share=1.0, head=self.head(1))
 
     def Migrate(self, request, context):

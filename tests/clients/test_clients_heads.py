@@ -110,7 +110,7 @@ def test_unknown_items_have_no_label_and_a_reason(fake, call, expected):
     odd = [bool(expected(image).sum() % 2) for image in images[:4]]
     assert any(odd)
     assert not all(odd)
-    assert [reason for reason in result.unknown] == [*("far" if flag else None for flag in odd), None]
+    assert list(result.unknown) == [*("far" if flag else None for flag in odd), None]
     assert [label is None for label in result.labels] == [*odd, True]
     assert not np.isnan(result.probabilities[:4]).any()
     np.testing.assert_allclose(result.distances[:4], [expected(image).sum() for image in images[:4]])
@@ -216,9 +216,21 @@ def test_a_fit_is_begun_again_only_before_its_first_message(fake, call, refusal)
     fake.refusals.append(refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "one at a time", busy))
     assert str(call(fake, "fit_head", "c", "h")) == "flowers@1"
     assert len(fake.requests) == 2
-    fake.breaks_fits = True
+    fake.headless_fits = True
     with pytest.raises(trunkline.Internal, match="without a head"):
         call(fake, "fit_head", "c", "h")
+
+
+def test_only_a_fit_that_broke_off_says_where_to_look(fake, call, refusal):
+    fake.break_fits.append(refusal(LOST))
+    with pytest.raises(trunkline.ConnectionFailed, match=r"nothing was saved; head\('h'\) tells"):
+        call(fake, "fit_head", "c", "h")
+    said = (("trunkline-reason", "not_enough_data"),)
+    fake.break_fits.append(refusal(grpc.StatusCode.FAILED_PRECONDITION, "two rows", said))
+    with pytest.raises(trunkline.FailedPrecondition) as caught:
+        call(fake, "fit_head", "c", "h")
+    assert str(caught.value) == "two rows"
+    assert len(fake.requests) == 2
 
 
 def test_a_migration(fake, call):

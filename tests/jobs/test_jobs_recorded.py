@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trunkline_service.errors import FailedPrecondition, InvalidArgument
+from trunkline_service.errors import FailedPrecondition, NotEnoughData
+from trunkline_service.heads.options import FitOptions
 from trunkline_service.images.inputs import EncodedImage
 from trunkline_service.jobs.sources import resolve
 from trunkline_service.jobs.sources.recorded import RecordedSource
@@ -65,7 +66,7 @@ def test_heads_index_and_aliases_move_together(workspace, job, flowers, other):
     store = workspace.collections
     store.set_alias("flowers@prod", "old")
     store.set_alias("flowers@frozen", "old", store.open("old").version)
-    head = workspace.fit_head("flowers@prod", "tone", folds=2)
+    head = workspace.fit_head("flowers@prod", "tone", options=FitOptions(folds=2))
     image = EncodedImage((flowers / "light/3.png").read_bytes())
     assert head.collection == "old"
     assert workspace.predict("tone", [image]).head.version == 1
@@ -91,7 +92,7 @@ def test_heads_index_and_aliases_move_together(workspace, job, flowers, other):
 def test_nothing_is_switched_before_every_row_is_there(workspace, job, flowers, other):
     job(flowers, "old")
     workspace.collections.set_alias("flowers@prod", "old")
-    workspace.fit_head("old", "tone", folds=2)
+    workspace.fit_head("old", "tone", options=FitOptions(folds=2))
     (flowers / "dark/0.png").unlink()
     job(flowers, "new", other)
     with pytest.raises(FailedPrecondition, match=r"lacks 1 row that.*--from-collection old"):
@@ -100,9 +101,9 @@ def test_nothing_is_switched_before_every_row_is_there(workspace, job, flowers, 
     assert workspace.collections.resolve("flowers@prod").collection.name == "old"
 
 
-def test_a_multi_label_collection_is_refused_by_heads(workspace):
+def test_a_collection_without_labels_teaches_no_head(workspace):
     workspace.open_for("many", multi_label=True)
-    with pytest.raises(InvalidArgument, match="multi-label"):
+    with pytest.raises(NotEnoughData, match="many"):
         workspace.fit_head("many", "h")
 
 

@@ -73,7 +73,7 @@ class AsyncCalls(Plan):
                     raise Cancelled("the call was ended before its answer came") from error
                 refusal = status.read(error, self._target)
                 if stream.begun:
-                    attempts.broke_off(refusal, stream.progress, error)
+                    attempts.broke_off(refusal, stream.words(refusal), error)
                 pause = attempts.after(refusal, error)
             except asyncio.CancelledError as error:
                 self._check_ours(error)

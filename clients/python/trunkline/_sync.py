@@ -87,7 +87,7 @@ class Calls(Plan):
                     stop.check()
                     refusal = status.read(error, self._target)
                     if stream.begun:
-                        attempts.broke_off(refusal, stream.progress, error)
+                        attempts.broke_off(refusal, stream.words(refusal), error)
                     pause = attempts.after(refusal, error)
                 self._rim.wait(stop.event, pause)
 

@@ -104,13 +104,14 @@ def _call(client: trunkline.Client, folder: Path, own: bool) -> None:
 
 
 def _learn(server: object, client: trunkline.Client, folder: Path) -> None:
+    from trunkline_service.heads.evaluation.evaluate import Evaluation
     from trunkline_service.server.app import Server
 
     assert isinstance(server, Server)
     _step("4", "learn a new task from the stored embeddings; the backbone stays as it is")
     started = time.perf_counter()
     card = server.workspace.fit_head(_COLLECTION, _HEAD)
-    assert card.metrics is not None, "a fitted head was evaluated"
+    assert isinstance(card.metrics, Evaluation), "a fitted classifier was evaluated"
     low, high = card.metrics.accuracy_interval
     output.say(
         f"   head {card.name}@{card.version}: {len(card.classes)} classes from {output.counted(card.rows, 'image')} in "

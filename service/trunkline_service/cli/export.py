@@ -106,7 +106,8 @@ def export(
 
 
 def _kept_head(heads: HeadRegistry, model: ModelCard) -> HeadCard | None:
-    cards = [heads.card(name) for name in heads.names()]
+    # Of a head that has candidates alone no version serves.
+    cards = [heads.entry(name).card for name in heads.names()]
     return next((card for card in cards if (card.kind, card.model) == (PRETRAINED, model.reference)), None)
 
 

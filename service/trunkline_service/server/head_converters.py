@@ -15,9 +15,10 @@ from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.serving.unknown import UnknownPolicy
 from trunkline_service.heads.storage.reader import HeadEntry
 from trunkline_service.server.converters import matrix_to
-from trunkline_service.workspace import Migrated, Prediction, PredictOptions
+from trunkline_service.workspace import Migrated, Prediction, PredictOptions, Suggested, SuggestedRow
 
 _DEFAULT_K = 10
+DEFAULT_SUGGESTIONS = 20
 _CLASSIFIES = ("single-label", "multi-label")
 
 
@@ -54,6 +55,18 @@ def migration_to(done: Migrated, before: HeadEntry, after: HeadEntry) -> heads_p
         shared_rows=done.shared_rows,
         agreement=done.agreement,
         missing_rows=done.missing_rows,
+    )
+
+
+def suggested_to(found: Suggested) -> heads_pb2.SuggestResponse:
+    """What to label next."""
+    return heads_pb2.SuggestResponse(
+        head=head_ref_to(found.card),
+        collection=found.collection,
+        collection_version=found.collection_version,
+        unlabelled=found.unlabelled,
+        asked=found.asked,
+        suggestions=[_suggestion_to(row) for row in found.rows],
     )
 
 
@@ -129,6 +142,19 @@ def check_size(cards: Sequence[int], items: int, most_bytes: int) -> None:
             f"{items} items with {sum(cards)} outputs each take {size / 1e6:.0f} MB, and a reply holds "
             f"{most_bytes / 1e6:.0f}; send fewer items at once, ask fewer heads, or for the top k alone"
         )
+
+
+def _suggestion_to(row: SuggestedRow) -> heads_pb2.Suggestion:
+    return heads_pb2.Suggestion(
+        id=row.id,
+        source=row.source,
+        margin=row.margin,
+        reason=row.reason,
+        likeliest=[
+            heads_pb2.LabelProbability(label=label, probability=probability)
+            for label, probability in row.likeliest
+        ],
+    )
 
 
 def _write_top(

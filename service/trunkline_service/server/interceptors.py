@@ -104,6 +104,7 @@ LIGHT = frozenset(
         "/trunkline.v1.Heads/DeleteAlias",
         "/trunkline.v1.Heads/DeleteHead",
         "/trunkline.v1.Heads/GetHead",
+        "/trunkline.v1.Heads/GetReport",
         "/trunkline.v1.Heads/ListHeads",
         "/trunkline.v1.Heads/Promote",
         "/trunkline.v1.Heads/Rollback",

@@ -18,8 +18,9 @@ from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.stored import training_set
 from trunkline_service.names import check_name
+from trunkline_service.workspace.reporting import make_report, save_report
 
-Stage: TypeAlias = Literal["reading", "fitting", "saving", "comparing"]
+Stage: TypeAlias = Literal["reading", "fitting", "reporting", "saving", "comparing"]
 StageProgress: TypeAlias = Callable[[Stage, float], None]
 """Called with the stage and the share of it that is done. What it raises ends the fit, and nothing is saved."""
 
@@ -27,7 +28,7 @@ _RETRY_AFTER_S = 2.0
 
 
 class OneAtATime:
-    """Lets one fit in at a time: a fit takes all cores, and its training set may take most of the memory."""
+    """Lets one fit in at a time: a fit takes all cores, and its rows may take most of the memory."""
 
     def __init__(self) -> None:
         self._free = threading.Lock()
@@ -41,7 +42,7 @@ class OneAtATime:
         """
         if not self._free.acquire(blocking=False):
             raise Overloaded(
-                f"{what} has to wait: another head is being fitted here, one at a time; "
+                f"{what} has to wait: another head is being fitted here, or asked what to label, one at a time; "
                 f"try again in {_RETRY_AFTER_S:.0f} s",
                 retry_after_s=_RETRY_AFTER_S,
             )
@@ -64,20 +65,28 @@ def fit_head(
     test_split: str,
     promote: bool,
     warm: bool,
+    report: bool,
     progress: StageProgress | None,
 ) -> HeadCard:
     """See `Workspace.fit_head`."""
-    report: StageProgress = progress or (lambda _stage, _share: None)
+    told: StageProgress = progress or (lambda _stage, _share: None)
     check_name(name, "head")
-    report("reading", 0.0)
+    told("reading", 0.0)
     previous = _previous(heads.load(name)) if warm else None
     # An anomaly head needs no labels; what else is learned is told by the column.
     task: Task | None = "anomaly" if kind == "anomaly" else None
     data = training_set(store, collection, task=task, target=target, group=group, test_split=test_split)
-    report("fitting", 0.0)
-    fitted = fit(kind, data, options, lambda share: report("fitting", share), previous)
-    report("saving", 0.0)
-    return heads.save(fitted, name, promote=promote)
+    told("fitting", 0.0)
+    fitted = fit(kind, data, options, lambda share: told("fitting", share), previous)
+    document = None
+    if report:
+        # Before it is saved: what is compared with is the version that serves until then.
+        fitted, document = make_report(
+            heads, name, data, fitted, options, warm=warm, progress=lambda share: told("reporting", share)
+        )
+    told("saving", 0.0)
+    card = heads.save(fitted, name, promote=promote)
+    return card if document is None else save_report(heads, card, document)
 
 
 def _previous(head: LoadedHead) -> Previous:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.batching.engine import Caller
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.options import FitOptions
+from trunkline_service.heads.report.report import Report
 from trunkline_service.heads.storage.reader import HeadEntry
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.images.inputs import ImageInput
+from trunkline_service.models.repository import ModelRepository
 from trunkline_service.workspace.answers import Predicted
+from trunkline_service.workspace.exporting import ExportedHead, export_head
 from trunkline_service.workspace.fitting import OneAtATime, StageProgress, fit_head
 from trunkline_service.workspace.migrate import Migrated, migrate
 from trunkline_service.workspace.predicting import Images, Items, PredictOptions, Predictor, Rows, Vectors
+from trunkline_service.workspace.reporting import read_report
+from trunkline_service.workspace.suggesting import Suggested, suggest_rows
 from trunkline_service.workspace.switch import Switched, switch
 
 _log = logging.getLogger(__name__)
@@ -31,10 +36,12 @@ class HeadWork:
     Attributes:
         collections: What heads are fitted on.
         heads: Where heads are.
+        repository: Where models are.
     """
 
     collections: CollectionStore
     heads: HeadRegistry
+    repository: ModelRepository
     _predictor: Predictor
     _fits: OneAtATime
 
@@ -50,9 +57,12 @@ class HeadWork:
         test_split: str = "test",
         promote: bool = True,
         warm: bool = False,
+        report: bool = True,
         progress: StageProgress | None = None,
     ) -> HeadCard:
         """Fits a head on a collection and saves it as the next version of ``name``. One fit runs at a time.
+
+        A report that can't be made or saved does not lose the head: the card's notes then say why.
 
         Args:
             collection: A reference.
@@ -65,6 +75,8 @@ class HeadWork:
             promote: Whether the new version serves from then on.
             warm: Whether to start from the weights and hyper-parameters of the version that serves, which
                 takes a fraction of the time where few rows have changed; for ``logistic``.
+            report: Whether to make a report too, which takes about as long as the fit. A warm fit's lacks
+                the learning curve, and so does that of more than 200,000 rows: it is quick.
             progress: Told of stages. What it raises ends the fit, and nothing is saved.
 
         Raises:
@@ -85,8 +97,62 @@ class HeadWork:
                 test_split=test_split,
                 promote=promote,
                 warm=warm,
+                report=report,
                 progress=progress,
             )
+
+    def head_report(self, head: str) -> tuple[HeadCard, Report]:
+        """The report that was made when a head was fitted, and the head's card.
+
+        Args:
+            head: A reference; of a bare name of which no version serves, the newest.
+
+        Raises:
+            HeadNotFound: No such head, version or alias.
+            FailedPrecondition: It has no report; says how to get one.
+            ModelFileError: The report or the card is broken.
+        """
+        return read_report(self.heads, head)
+
+    def suggest_labels(self, head: str, collection: str, count: int = 20) -> Suggested:
+        """The rows of a collection that lack a label, and whose label would teach the head most.
+
+        Those of which the head is unsure, and which differ from one another. What "lacks a label" means is
+        told by the column that the head learned.
+
+        Args:
+            head: A reference to a head that classifies.
+            collection: A reference to a collection of its space.
+            count: Rows wanted, 1 to 1,000.
+
+        Raises:
+            HeadNotFound, CollectionNotFound: No such thing.
+            InvalidArgument: A head that does not classify; a collection without the head's column.
+            SpaceMismatch: The collection is of another space than the head.
+            Overloaded: A head is being fitted.
+        """
+        with self._fits.turn(f"asking head {head!r} what to label"):
+            return suggest_rows(self.collections, self.heads, head, collection, count)
+
+    def export_head(
+        self, head: str, path: Path, *, fused: bool = False, replace: bool = False
+    ) -> ExportedHead:
+        """Writes a head to an ONNX file, which appears whole or not at all.
+
+        Args:
+            head: A reference.
+            path: The file.
+            fused: Whether to put the backbone before it: from image tensor to probabilities. The model is
+                the one that the head was fitted with.
+            replace: Whether to replace a file that is there.
+
+        Raises:
+            HeadNotFound, ModelNotFound: No such head; its model is not in the repository.
+            InvalidArgument: ``path`` can't be written to, or stands already.
+            SpaceMismatch, ModelFileError, ExportError: See `heads.serving.fused.fuse`.
+            StorageError: The file can't be written.
+        """
+        return export_head(self.heads, self.repository, head, path, fused=fused, replace=replace)
 
     def migrate_head(
         self, head: str, collection: str, *, promote: bool = False, progress: StageProgress | None = None
@@ -125,13 +191,7 @@ class HeadWork:
 
     def list_heads(self) -> list[HeadEntry]:
         """Every head by name, see `HeadReader.list`; one that can't be read is logged and left out."""
-        found: list[HeadEntry] = []
-        for name in self.heads.names():
-            try:
-                found.append(self.heads.entry(name))
-            except TrunklineError as exc:
-                _log.warning("head %s: %s", name, exc)
-        return found
+        return self.heads.list(lambda name, exc: _log.warning("head %s: %s", name, exc))
 
     def predict(
         self,

@@ -35,7 +35,9 @@ class Counted(Pass):
         self.operations = 0.0
 
     def __call__(self, problems: Problems, weights: Array, *, curvature: bool = False) -> Values:
-        self.operations += 4.0 * self._rows * weights.size
+        # A problem that leaves a fold out passes over the others.
+        rows = np.where(problems.folds >= 0, self._rows * (1 - 1 / FOLDS), self._rows)
+        self.operations += 4.0 * float(rows.sum()) * weights[:, 0].size
         return self._inner(problems, weights, curvature=curvature)
 
     def logits(self, weights: Array, positions: NDArray[np.int64]) -> Array:

@@ -14,6 +14,7 @@ from trunkline_service.heads.fit import fit
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.distance import distance_quantiles
 from trunkline_service.heads.options import FitOptions
+from trunkline_service.heads.serving import onnx_head
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.folds import make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
@@ -146,6 +147,23 @@ def test_cards_take_what_is_said(data_of: Make, kind: str, task: Task) -> None:
     assert HeadCard.loads(card.dumps()).hyper_parameters == dict(head.hyper_parameters)
 
 
+@pytest.mark.parametrize(("kind", "task"), PAIRS)
+def test_the_onnx_model_gives_the_same(data_of: Make, kind: str, task: Task) -> None:
+    import onnxruntime as ort
+
+    data = data_of(task)
+    head = learn(kind, data)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    model = onnx_head.build(head.network, head.classes, head.space_id, task)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    new = data.embeddings + np.float32(0.1)
+    found, *distance = session.run(None, {"embedding": new})
+    np.testing.assert_allclose(found, head.network(new), rtol=1e-3, atol=1e-4)
+    if head.network.distance is not None:
+        np.testing.assert_allclose(distance[0], head.network.distance(new)[:, 0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", list(LEARNED))
 def test_other_tasks_are_refused(data_of: Make, kind: str) -> None:
     for task in ("single-label", "multi-label", "regression", "anomaly"):
@@ -164,6 +182,7 @@ def test_other_tasks_are_refused(data_of: Make, kind: str) -> None:
         ("knn", {"class_weight": "balanced"}, "can't balance classes"),
         ("ridge", {"normal": "good"}, "normal is for anomaly heads"),
         ("mlp", {"device": "cuda"}, "fitted on the cpu"),
+        ("mlp", {"precision": "float64"}, "fitted in float32"),
     ],
 )
 def test_options_that_a_kind_cannot_use(

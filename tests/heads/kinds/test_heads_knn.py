@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.kinds.knn import fit_knn
+from trunkline_service.heads.kinds.knn import _top, fit_knn
 from trunkline_service.heads.network import Neighbours
 from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.training.folds import make_folds
@@ -52,6 +52,36 @@ def test_out_of_fold_is_the_network_without_the_fold(clouds: Make, monkeypatch: 
         logged = without(body.rows[mine])
         expected = np.exp(logged) / np.exp(logged).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(head.out_of_fold[mine], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("columns", "most"), [(9, 9), (700, 3), (5000, 20)])
+def test_the_largest_numbers_are_found(columns: int, most: int) -> None:
+    found = np.random.default_rng(0).normal(size=(7, columns)).astype(np.float32)
+    found[0] = np.arange(columns)
+    values = np.sort(np.take_along_axis(found, _top(found, most), axis=1), axis=1)
+    np.testing.assert_array_equal(values, np.sort(found, axis=1)[:, -most:])
+
+
+def test_what_no_thread_has_begun_is_dropped_when_the_fit_is_given_up(
+    clouds: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline_service.heads.kinds.knn._BLOCK", 1)
+    begun: list[int] = []
+
+    def top(found: np.ndarray, most: int) -> np.ndarray:
+        begun.append(len(found))
+        return _top(found, most)
+
+    class GaveUpError(Exception):
+        pass
+
+    def stop(share: float) -> None:
+        raise GaveUpError
+
+    monkeypatch.setattr("trunkline_service.heads.kinds.knn._top", top)
+    with pytest.raises(GaveUpError):
+        fit_knn(clouds(per_class=1000, classes=2), progress=stop)
+    assert 0 < len(begun) < 400
 
 
 def test_what_is_chosen_has_the_least_log_loss(clouds: Make) -> None:

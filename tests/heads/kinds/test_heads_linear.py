@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,6 +39,28 @@ def test_standardising_gives_mean_0_and_variance_1() -> None:
     out = Standardiser.of(rows)(rows)
     np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(out.std(axis=0), 1, atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.floats(-1e3, 1e3), st.floats(0, 1e3))
+def test_blocks_give_the_moments_of_the_whole(seed: int, rows: int, offset: float, drift: float) -> None:
+    generator = np.random.default_rng(seed)
+    drawn_rows = generator.normal(size=(rows, 3)) + offset + np.linspace(0, drift, rows)[:, None]
+    exact = drawn_rows.astype(np.float32).astype(np.float64)
+    found = Standardiser.of(drawn_rows.astype(np.float32))
+    np.testing.assert_allclose(found.mean, exact.mean(axis=0), rtol=1e-12, atol=1e-9)
+    spread = exact.std(axis=0)
+    expected = np.where(spread <= 1e-5 * np.abs(exact.mean(axis=0)), 1.0, spread)
+    np.testing.assert_allclose(found.scale, expected, rtol=1e-9)
+
+
+def test_the_standardiser_of_many_rows_takes_little_memory() -> None:
+    rows = np.random.default_rng(0).normal(size=(100_000, 16)).astype(np.float32)
+    tracemalloc.start()
+    Standardiser.of(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < rows.nbytes / 4
 
 
 def test_constant_and_nearly_constant_features_stay_small() -> None:

@@ -129,11 +129,36 @@ def test_threads_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     expected = LeaveOneOut(x, y, weights=weights)
     monkeypatch.setattr("trunkline_service.heads.solver.ridge._ROWS", 7)
     monkeypatch.setattr("trunkline_service.heads.solver.ridge._KEPT", 0)
+    monkeypatch.setattr("trunkline_service.heads.solver.ridge._COEFFICIENTS", 30)
     with ThreadPoolExecutor(2) as executor:
         path = LeaveOneOut(x, y, weights=weights, executor=executor)
         np.testing.assert_allclose(path.errors(ALPHAS), expected.errors(ALPHAS), rtol=1e-9)
         folds = FoldPath(x, y, np.arange(50) % 3, executor=executor).errors(ALPHAS)
     np.testing.assert_allclose(folds, FoldPath(x, y, np.arange(50) % 3).errors(ALPHAS), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [4, 60])
+def test_errors_among_some_rows(dim: int) -> None:
+    x, y, weights = problem(3, 50, dim, 2, "plain")
+    some = np.arange(50) % 3 == 0
+    for path in (LeaveOneOut(x, y, weights=weights), FoldPath(x, y, np.arange(50) % 4, weights=weights)):
+        path.errors(ALPHAS)
+        predicted = path.predictions(np.full(2, ALPHAS[4]))
+        expected = np.average((predicted - y)[some] ** 2, weights=weights[some], axis=0)
+        np.testing.assert_allclose(path.errors(ALPHAS, some)[4], expected, rtol=1e-9)
+
+
+def test_of_many_outputs_some_rows_judge_the_penalties(clouds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = clouds(per_class=60, classes=4, distance=5.0)
+    whole = fit_ridge(data)
+    monkeypatch.setattr("trunkline_service.heads.kinds.ridge._WORK", 1)
+    monkeypatch.setattr("trunkline_service.heads.kinds.ridge._LEAST", 120)
+    some = fit_ridge(data)
+    assert some.hyper_parameters["grid_squared_error"] != whole.hyper_parameters["grid_squared_error"]
+    assert some.evaluation is not None
+    assert some.evaluation.n == 240
+    assert whole.evaluation is not None
+    assert some.evaluation.headline[1] == pytest.approx(whole.evaluation.headline[1], abs=0.03)
 
 
 def test_values_are_learned(values: Make) -> None:

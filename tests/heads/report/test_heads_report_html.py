@@ -158,6 +158,18 @@ def test_the_separator_is_in_no_label(single_label):
     assert "--separator ';'" in Page(render(report, card)).text
 
 
+def test_what_to_do_with_the_corrections_is_said(page, single_label):
+    assert "trunkline collections relabel flowers --from corrections.csv" in page.text
+    other = Page(render(single_label.report, replace(single_label.card, target="species")))
+    assert "relabel" not in other.text
+    assert "values of column species" in other.text
+
+
+def test_hyper_parameters_are_written_for_people(page, single_label):
+    chosen = single_label.card.hyper_parameters["C"]
+    assert f"C {chosen:.4g}; " in page.text
+
+
 def test_the_file_is_replaced_whole(single_label, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("before")

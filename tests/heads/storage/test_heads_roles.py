@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,7 @@ def test_the_same_rollback_twice_goes_back_once(three: HeadRegistry) -> None:
 
 def test_a_candidate_does_not_serve_until_it_is_promoted(registry: HeadRegistry, saying: Saying) -> None:
     registry.save(saying(1), "flowers", promote=False)
-    with pytest.raises(FailedPrecondition, match="no version of head 'flowers' serves yet.*flowers@1"):
+    with pytest.raises(FailedPrecondition, match=r"no version of head 'flowers' serves yet.*flowers@1"):
         registry.load("flowers")
     assert answer(registry, "flowers@1") == "c1"
     assert registry.entry("flowers").card.version == 1
@@ -242,7 +243,7 @@ def test_movers_at_once_lose_nothing(three: HeadRegistry, opening: Opening) -> N
     chain = [*pointer.history, pointer.serving]
     assert chain[:3] == [1, 2, 3]
     assert set(chain[3:]) == {1, 2}
-    assert all(one != next_one for one, next_one in zip(chain, chain[1:], strict=False))
+    assert all(one != next_one for one, next_one in itertools.pairwise(chain))
 
 
 def test_savers_at_once_get_versions_of_their_own(opening: Opening, saying: Saying) -> None:
@@ -302,5 +303,5 @@ def test_what_another_registry_moves_is_seen(opening: Opening, saying: Saying) -
 def test_a_place_that_is_not_there_says_so(s3_environment: dict[str, str], saying: Saying) -> None:
     registry = HeadRegistry("s3://no-such-bucket/data")
     for use in (registry.names, lambda: registry.load("flowers"), lambda: registry.save(saying(), "flowers")):
-        with pytest.raises(StorageError, match="no-such-bucket|NoSuchBucket|404"):
+        with pytest.raises(StorageError, match=r"no-such-bucket|NoSuchBucket|404"):
             use()

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline_service.heads.training import close_pairs as pairs_module
-from trunkline_service.heads.training.close_pairs import close_pairs
+from trunkline_service.heads.training import close_groups as close_module
+from trunkline_service.heads.training.close_groups import close_groups
 from trunkline_service.heads.training.duplicates import NEAR_COSINE, equal_rows, group_rows
+from trunkline_service.heads.training.partitions import components, first_rows, ordered
 from trunkline_service.heads.training.training_set import TrainingSet
 
 
@@ -33,39 +34,73 @@ def brute(rows: np.ndarray[Any, Any], cosine: float) -> set[tuple[int, int]]:
     return set(zip(first.tolist(), second.tolist(), strict=True))
 
 
-def as_set(pairs: np.ndarray[Any, Any]) -> set[tuple[int, int]]:
-    return {(int(i), int(j)) for i, j in pairs}
+def joined(pairs: set[tuple[int, int]], count: int) -> np.ndarray[Any, Any]:
+    """(count, count) which rows a chain of pairs joins."""
+    return together(components(count, np.array(sorted(pairs), np.int64).reshape(-1, 2)))
+
+
+def together(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(codes[:, None] == codes[None])
 
 
 def test_few_rows_are_compared_with_all() -> None:
     rows = with_copies(clouds(300), 40)
-    assert as_set(close_pairs(rows, NEAR_COSINE)) == brute(rows, NEAR_COSINE)
-    assert len(brute(rows, NEAR_COSINE)) >= 40
+    expected = brute(rows, NEAR_COSINE)
+    assert len(expected) >= 40
+    np.testing.assert_array_equal(together(close_groups(rows, NEAR_COSINE)), joined(expected, 340))
 
 
 def test_hashing_finds_nearly_all_pairs_and_no_others() -> None:
     rows = with_copies(clouds(5000), 500)
-    found, expected = as_set(close_pairs(rows, NEAR_COSINE)), brute(rows, NEAR_COSINE)
-    assert found <= expected
+    codes, expected = close_groups(rows, NEAR_COSINE), brute(rows, NEAR_COSINE)
+    assert not (together(codes) & ~joined(expected, 5500)).any()
     assert len(expected) >= 500
-    assert len(found) >= 0.98 * len(expected)
+    assert sum(codes[i] == codes[j] for i, j in expected) >= 0.98 * len(expected)
+
+
+def test_some_rows_among_others_are_as_they_are_alone() -> None:
+    rows = with_copies(clouds(3000), 100)
+    chosen = np.arange(0, 3100, 2)
+    np.testing.assert_array_equal(
+        together(close_groups(rows, NEAR_COSINE, chosen)), together(close_groups(rows[chosen], NEAR_COSINE))
+    )
+    chosen = np.flatnonzero(np.arange(3100) % 10)
+    np.testing.assert_array_equal(
+        together(close_groups(rows, NEAR_COSINE, chosen)), together(close_groups(rows[chosen], NEAR_COSINE))
+    )
 
 
 def test_hashing_gives_the_same_every_time() -> None:
     rows = with_copies(clouds(3000), 100)
-    np.testing.assert_array_equal(close_pairs(rows, NEAR_COSINE), close_pairs(rows, NEAR_COSINE))
+    np.testing.assert_array_equal(close_groups(rows, NEAR_COSINE), close_groups(rows, NEAR_COSINE))
 
 
-def test_rows_that_all_share_a_key_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_module, "_MAX_COMPARED", 9000)
-    rows = np.ones((3000, 40), np.float32) + np.random.default_rng(0).normal(scale=1e-3, size=(3000, 40))
-    found = close_pairs(rows.astype(np.float32), NEAR_COSINE)
-    # All of 4,498,500 pairs are close; three neighbours a row and key are looked at.
-    assert 0 < len(found) <= 8 * 3 * 3000
+@pytest.mark.parametrize("held", [1, 6000])
+def test_rows_that_are_all_alike_cost_no_more_than_their_number(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(close_module, "_MAX_COMPARED", 9000)
+    monkeypatch.setattr(close_module, "_MAX_HELD", held)
+    compared = []
+    monkeypatch.setattr(
+        close_module,
+        "_cosines",
+        lambda taken, lengths, pairs: (compared.append(len(pairs)), np.ones(len(pairs), np.float32))[1],
+    )
+    copies = np.random.default_rng(0).permutation(np.repeat(clouds(10), 300, axis=0))
+    rows = copies + np.random.default_rng(1).normal(scale=1e-3, size=copies.shape)
+    codes = close_groups(rows.astype(np.float32), NEAR_COSINE)
+    # Of 448,500 close pairs three a row, and not three a row and key: what is joined is not compared again.
+    assert len(np.unique(codes)) == 10
+    assert 0 < sum(compared) <= 3 * 3000
 
 
 def test_rows_of_zeros_are_near_nothing() -> None:
-    assert len(close_pairs(np.zeros((5, 40), np.float32), NEAR_COSINE)) == 0
+    rows = clouds(3000)
+    rows[::7] = 0
+    for few in (rows[:200], rows):
+        codes = close_groups(few, NEAR_COSINE)
+        assert len(np.unique(codes)) == len(few)
 
 
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 5))
@@ -80,8 +115,25 @@ def test_equal_rows_are_those_of_equal_values(values: list[int], dim: int) -> No
 def test_equal_hashes_alone_join_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from trunkline_service.heads.training import duplicates
 
-    monkeypatch.setattr(duplicates, "_row_hashes", lambda rows: np.zeros(len(rows), np.uint64))
+    monkeypatch.setattr(duplicates, "_row_hashes", lambda rows, chosen: np.zeros(len(chosen), np.uint64))
     assert len(np.unique(equal_rows(clouds(50)))) == 50
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(17, 40))
+def test_rows_that_begin_alike_are_told_apart(seed: int, dim: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = np.zeros((30, dim), np.float32)
+    rows[:, -1] = generator.integers(0, 5, 30)
+    np.testing.assert_array_equal(together(equal_rows(rows)), together(rows[:, -1]))
+
+
+@given(st.lists(st.integers(0, 20), max_size=30))
+def test_ordered_numbers_follow_the_first_rows(values: list[int]) -> None:
+    codes = ordered(np.array(values, np.int64))
+    np.testing.assert_array_equal(together(codes), together(np.array(values, np.int64)))
+    firsts = [values.index(value) for value in dict.fromkeys(values)]
+    assert codes[firsts].tolist() == list(range(len(firsts)))
+    assert first_rows(codes).tolist() == firsts
 
 
 def test_copies_stay_with_their_originals() -> None:

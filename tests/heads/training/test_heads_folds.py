@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument, NotEnoughData
-from trunkline_service.heads.training.folds import make_folds, stratified_folds, usable_folds
+from trunkline_service.heads.training.folds import for_large, make_folds, stratified_folds, usable_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
 counts_of_classes = st.lists(st.integers(2, 30), min_size=2, max_size=6)
@@ -66,7 +66,7 @@ def test_without_groups_they_are_the_plain_stratified_ones(counts: list[int], wa
     np.testing.assert_array_equal(found.assigned, stratified_folds(codes, count, seed))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.integers(10, 80), st.integers(2, 4), st.integers(2, 30), st.integers(2, 6)
 )
@@ -209,3 +209,75 @@ def test_anomaly_folds_spread_what_is_known() -> None:
 def test_made_folds_that_cannot_be(wanted: int) -> None:
     with pytest.raises(InvalidArgument, match="must be an integer from 2 on"):
         make_folds(make(["a", "a", "b", "b"]), wanted, seed=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(20, 80), st.integers(2, 30))
+def test_one_part_of_large_data_holds_whole_groups(seed: int, most: int, rows: int, groups: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = [f"c{k % 3}" for k in range(rows)]
+    of = [None if g == 0 else f"g{g}" for g in generator.integers(0, groups, rows)]
+    data = make(labels, groups=of)
+    if data.grouping.count < 2:
+        return
+    folds = make_folds(data, 4, 0)
+    found = for_large(data, folds, most, seed)
+    held = found.assigned == 0
+    assert found.count == 1
+    assert set(found.assigned.tolist()) == {0, -1}
+    assert (folds.assigned[held] == 0).all()
+    codes = data.group_codes()
+    assert not set(codes[held].tolist()) & set(codes[~held].tolist())
+    # One group that is too large by itself is held out all the same.
+    assert held.sum() <= most or len(set(codes[held].tolist())) == 1
+    fits = np.bincount(codes[folds.assigned == 0])
+    left = np.setdiff1d(codes[folds.assigned == 0], codes[held])
+    assert held.sum() > most or all(held.sum() + fits[group] > most for group in left)
+    np.testing.assert_array_equal(for_large(data, folds, most, seed).assigned, found.assigned)
+
+
+def test_the_rows_held_out_of_large_data_are_drawn_from_everywhere() -> None:
+    data = make(["a"] * 500 + ["b"] * 500)
+    folds = make_folds(data, 5, seed=0)
+    found = for_large(data, folds, 100, seed=0)
+    held = np.flatnonzero(found.assigned == 0)
+    assert len(held) == 100
+    assert 25 < (held < 500).sum() < 75
+    assert found.notes == ("evaluated on 100 of 1000 rows that were held out once, instead of 5 folds",)
+    assert (for_large(data, folds, 100, seed=1).assigned != found.assigned).any()
+
+
+def test_few_rows_of_a_fold_are_all_held_out() -> None:
+    data = make(["a", "b"] * 10)
+    folds = make_folds(data, 5, seed=0)
+    found = for_large(data, folds, 4, seed=0)
+    np.testing.assert_array_equal(found.assigned, np.where(folds.assigned == 0, 0, -1))
+
+
+def test_notes_on_large_data_are_of_the_part_that_is_held_out() -> None:
+    # Both classes have one group, so that each is missing from what one of two folds learns from.
+    data = make(["a"] * 6 + ["b"] * 6 + ["c"] * 8, groups=["g"] * 6 + ["h"] * 6 + [None] * 8)
+    folds = make_folds(data, 2, seed=0)
+    assert "2 classes have all their rows on one side" in folds.notes[-1]
+    missing = {label for label, fold in zip("ab", folds.assigned[[0, 6]], strict=True) if fold == 0}
+    found = for_large(data, folds, 100, seed=0)
+    assert [note for note in found.notes if "on one side of a split" in note] == [
+        f"1 classes have all their rows on one side of a split, and are judged by what never saw them: {label!r}"
+        for label in missing
+    ]
+
+
+def test_a_validation_split_of_large_data_stays_as_it_is() -> None:
+    mask = np.array([False, True] * 4)
+    data = make(["a", "a", "b", "b"] * 2, validation=mask)
+    folds = make_folds(data, 5, seed=0)
+    assert for_large(data, folds, 1, seed=0) is folds
+
+
+def test_the_rarest_class_of_a_row_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trunkline_service.heads.training import folds
+
+    indicator = np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0], [0, 0, 0], [1, 0, 0]], bool)
+    for rows in (2, 100):
+        monkeypatch.setattr(folds, "_CHUNK_ROWS", rows)
+        assert folds._rarest(indicator).tolist() == [1, 0, 1, 3, 2]

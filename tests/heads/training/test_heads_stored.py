@@ -13,8 +13,9 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import CollectionNotFound, InvalidArgument, NotEnoughData
+from trunkline_service.errors import CollectionNotFound, InvalidArgument, NotEnoughData, StorageError
 from trunkline_service.heads.training.stored import training_set, unlabelled
+from trunkline_service.heads.training.training_set import TrainingSet
 
 Fill = Callable[..., Collection]
 
@@ -222,3 +223,115 @@ def test_rows_that_lack_a_label(store: CollectionStore, fill: Fill) -> None:
     assert unlabelled(store, "photos", where="id = 'id2' OR id = 'id1'").ids == ("id2",)
     with pytest.raises(InvalidArgument, match="no column 'lable' to learn; did you mean 'label'"):
         unlabelled(store, "photos", "lable")
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> dict[str, Any]:
+    """Arguments by which no embedding is read into memory."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return {"memory_bytes": 1, "folder": folder}
+
+
+def equal_sets(one: TrainingSet, other: TrainingSet) -> None:
+    np.testing.assert_array_equal(one.embeddings, other.embeddings)
+    for name in ("ids", "sources", "groups", "labels"):
+        first, second = getattr(one, name), getattr(other, name)
+        assert (first is None) == (second is None), name
+        assert list(() if first is None else first) == list(() if second is None else second), name
+    assert (one.classes, one.notes, one.training_hash()) == (
+        other.classes,
+        other.notes,
+        other.training_hash(),
+    )
+    np.testing.assert_array_equal(one.group_codes(), other.group_codes())
+    assert (one.validation is None) == (other.validation is None)
+    if one.validation is not None:
+        np.testing.assert_array_equal(one.validation, other.validation)
+    assert (one.test is None) == (other.test is None)
+    if one.test is not None and other.test is not None:
+        equal_sets(one.test, other.test)
+
+
+def test_embeddings_beyond_memory_make_the_same_set(
+    store: CollectionStore, fill: Fill, mapped: dict[str, Any]
+) -> None:
+    splits = ["train", "test", "val", None, "test", "dev", "train", "test", "test", "train"]
+    labels = ["a", "b", "b", "a", "a", "a", "once", "never seen", " ", ""]
+    fill(
+        [
+            {"label": label, "split": split, "metadata": {"patient": i // 2}}
+            for i, (label, split) in enumerate(zip(labels, splits, strict=True))
+        ]
+        + labelled("A", "b", None, "A")
+    )
+    plain = training_set(store, "photos", group="patient")
+    found = training_set(store, "photos", group="patient", **mapped)
+    assert isinstance(found.embeddings.base, np.memmap)
+    assert not found.embeddings.flags.writeable
+    assert not isinstance(plain.embeddings.base, np.memmap)
+    assert list(mapped["folder"].iterdir()) == []
+    equal_sets(found, plain)
+    assert found.test is not None
+    assert isinstance(found.test.embeddings.base, np.memmap)
+    assert any("1 rows without a label" in note for note in found.notes)
+    assert any("'once'" in note for note in found.notes)
+    assert any("'A' / 'a'" in note for note in found.notes)
+    assert any("1 labels of 1 classes that were not learned" in note for note in found.notes)
+
+
+def test_every_task_is_the_same_beyond_memory(
+    store: CollectionStore, fill: Fill, mapped: dict[str, Any]
+) -> None:
+    fill([{"metadata": {"price": float(i)}, "split": "test" if i == 3 else None} for i in range(6)] + [{}])
+    for arguments in ({"target": "price"}, {"task": "anomaly"}):
+        plain = training_set(store, "photos", **arguments)
+        equal_sets(training_set(store, "photos", **arguments, **mapped), plain)
+    fill(labelled(("a", "b"), ("b",), (), ("a",), None, ("c",)), name="many", multi_label=True)
+    equal_sets(training_set(store, "many", **mapped), training_set(store, "many"))
+
+
+def test_a_test_split_of_which_nothing_can_be_judged(
+    store: CollectionStore, fill: Fill, mapped: dict[str, Any]
+) -> None:
+    fill([*labelled("a", "a", "b", "b"), *({"label": "c", "split": "test"} for _ in range(3))])
+    for arguments in ({}, mapped):
+        data = training_set(store, "photos", **arguments)
+        assert data.test is None
+        assert "none of the 3 rows of the test split can be judged" in data.notes
+
+
+def test_no_room_for_embeddings_beyond_memory(
+    store: CollectionStore, fill: Fill, mapped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    fill(labelled("a", "a", "b", "b"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match="has no room for 4 embeddings"):
+        training_set(store, "photos", **mapped)
+    assert len(training_set(store, "photos")) == 4
+
+
+def test_unlabelled_rows_beyond_memory(store: CollectionStore, fill: Fill, mapped: dict[str, Any]) -> None:
+    fill(labelled("a", None, "a", None))
+    found = unlabelled(store, "photos", **mapped)
+    assert list(found.ids) == ["id1", "id3"]
+    np.testing.assert_array_equal(found.embeddings[:, 0], [1, 3])
+    assert isinstance(found.embeddings.base, np.memmap)
+    assert len(unlabelled(store, "photos", where="label = 'a'", **mapped).ids) == 0
+
+
+def test_equal_labels_are_one_object(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled("some label", "another", "some label", "another"))
+    labels = training_set(store, "photos").labels
+    assert labels[0] is labels[2]
+    fill(labelled(("x", "y"), ("x",), ("x", "y"), ("y",), ()), name="many", multi_label=True)
+    sets = training_set(store, "many").labels
+    assert sets[0] is sets[2]
+
+
+def test_groups_of_a_column_of_lists(store: CollectionStore, fill: Fill) -> None:
+    fill(labelled(("x", "y"), ("x",), ("x", "y"), ()), name="many", multi_label=True)
+    groups = training_set(store, "many", group="label").groups
+    assert groups == ("['x', 'y']", "['x']", "['x', 'y']", "[]")

@@ -11,6 +11,7 @@ from trunkline._wire import methods
 from trunkline._wire.catalog import card_of
 from trunkline._wire.methods import Method
 from trunkline._wire.question import Question, Series, Stream
+from trunkline._wire.status import Refusal
 from trunkline.exceptions import InvalidRequest
 from trunkline.heads import HeadInfo, Migration
 from trunkline.values import ServerInfo
@@ -115,6 +116,10 @@ class Work(Stream[M]):
     def progress(self) -> str:
         """How it can go on."""
         return f"unless it was at its very end nothing was saved; head({self._name!r}) tells"
+
+    def words(self, refusal: Refusal) -> str:
+        """Nothing where the server itself said why."""
+        return "" if refusal.reason else self.progress
 
     def read(self, reply: M) -> M:
         """The message itself."""

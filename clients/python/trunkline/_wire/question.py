@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message import Message
 
 from trunkline._wire.methods import Method
+from trunkline._wire.status import Refusal
 from trunkline.values import ServerInfo
 
 A = TypeVar("A")
@@ -69,6 +70,10 @@ class Stream(ABC, Generic[T]):
     @abstractmethod
     def progress(self) -> str:
         """How far it came and how to go on, for the exception of a stream that broke off."""
+
+    def words(self, refusal: Refusal) -> str:  # noqa: ARG002 - most say it of every refusal
+        """What to add to the message of a refusal after the first reply; empty for nothing."""
+        return self.progress
 
     @abstractmethod
     def read(self, reply: Any) -> T:

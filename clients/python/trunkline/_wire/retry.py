@@ -95,7 +95,8 @@ class Attempts:
         Raises:
             TrunklineError: The kind is the refusal's, raised from ``cause``; it says how far it came.
         """
-        raise self._error(replace(refusal, message=f"{refusal.message} ({progress})")) from cause
+        message = f"{refusal.message} ({progress})" if progress else refusal.message
+        raise self._error(replace(refusal, message=message)) from cause
 
     def _error(self, refusal: Refusal) -> TrunklineError:
         message = refusal.message

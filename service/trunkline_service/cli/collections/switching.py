@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from trunkline_service.cli import output
 from trunkline_service.cli.options import Place, place_options
+
+if TYPE_CHECKING:
+    from trunkline_service.heads.card import HeadCard
 
 
 @click.command(short_help="Move heads and aliases to a re-embedded collection.")
@@ -57,13 +62,14 @@ def switch(old: str, new: str, place: Place) -> None:
         output.table(("head", "accuracy, cross-validated", "now"), rows)
 
 
-def _accuracy(card: object) -> float | None:
-    from trunkline_service.heads.card import HeadCard
+def _accuracy(card: HeadCard) -> float | None:
+    """Of a head that classifies; None for others."""
+    name, value = card.metrics.headline if card.metrics is not None else ("", 0.0)
+    return value if name == "accuracy" else None
 
-    assert isinstance(card, HeadCard)
-    return None if card.metrics is None else card.metrics.accuracy
 
-
-def _shown(card: object) -> str:
-    accuracy = _accuracy(card)
-    return "?" if accuracy is None else f"{accuracy:.3f}"
+def _shown(card: HeadCard) -> str:
+    if card.metrics is None:
+        return "?"
+    name, value = card.metrics.headline
+    return f"{value:.3f}" if name == "accuracy" else f"{name} {value:.3f}"

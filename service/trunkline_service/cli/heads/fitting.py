@@ -51,10 +51,10 @@ def fit(collection: str, name: str, kind: str, place: Place, grid: str | None, *
 
     Example: trunkline heads fit photos --name flowers
     """
-    with place.client() as client, stages(place.json) as progress:
-        head = client.fit_head(
-            collection, name, kind, grid=None if grid is None else _grid(grid), progress=progress, **options
-        )
+    candidates = None if grid is None else _grid(grid)
+    with place.client() as client:
+        with stages(place.json) as progress:
+            head = client.fit_head(collection, name, kind, grid=candidates, progress=progress, **options)
         if head.model:
             output.say_about(client, head.model)
     if place.json:

@@ -23,6 +23,8 @@ from trunkline_service.heads.training.training_set import TrainingSet
 
 # Of embeddings whose space nobody named; `save` asks for the real one.
 _NO_SPACE = "unknown"
+# Kinds in which a class's weight changes nothing: it would be ignored without a word.
+_UNWEIGHED = ("centroid", "knn")
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -286,6 +288,8 @@ class TrunklineClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             given, rows, dtype=np.float64, ensure_non_negative=True
         )
         if isinstance(self.class_weight, Mapping):
+            if self.kind in _UNWEIGHED:
+                raise ValueError(f"a {self.kind} head can't weigh classes; leave class_weight out")
             weights = (
                 weights * np.array([self.class_weight.get(label, 1.0) for label in self.classes_])[codes]
             )

@@ -19,7 +19,7 @@ Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 # Numbers held at a time.
-_HELD = 1 << 24
+_HELD = 1 << 22
 _TINY = 1e-12
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 Label = str | tuple[str, ...]
 
-_CHUNK = 65_536
+# Probabilities looked at together, so that those of thousands of classes need no second matrix.
+_HELD = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ def estimated_errors(codes: NDArray[np.int64], probabilities: NDArray[Any]) -> i
     thresholds = np.divide(sums, rows, out=np.full(count, np.inf), where=rows > 0)
     said = np.zeros(count)
     agreed = np.zeros(count)
-    for start in range(0, len(codes), _CHUNK):
-        part, truth = probabilities[start : start + _CHUNK], codes[start : start + _CHUNK]
+    step = max(1, _HELD // count)
+    for start in range(0, len(codes), step):
+        part, truth = probabilities[start : start + step], codes[start : start + step]
         confident = np.where(part >= thresholds, part, -1.0)
         best = confident.argmax(axis=1)
         counted = confident.max(axis=1) >= 0

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.fitted import Convergence, FittedHead
-from trunkline_service.heads.kinds.distance import fit_distance_and_quantiles
-from trunkline_service.heads.kinds.judged import calibrated_loss, judge, judge_test
+from trunkline_service.heads.kinds.finish import finish
+from trunkline_service.heads.kinds.judged import calibrated_loss, judge
 from trunkline_service.heads.kinds.penalty import Chosen, PenaltySearch
 from trunkline_service.heads.kinds.transforms import FittedTransform, fit_transform
 from trunkline_service.heads.kinds.warm import Previous, start_of
+from trunkline_service.heads.kinds.weighing import row_weights
 from trunkline_service.heads.network import Network
 from trunkline_service.heads.options import FitOptions, Progress, silent
 from trunkline_service.heads.solver.losses import Loss, Sigmoid, Softmax
@@ -63,45 +64,30 @@ def fit_logistic(
     problem = _Problem.of(data)
     judged = judge(data, folds, problem.columns(chosen.logits))
     coefficients, intercepts = sweep.features(chosen.whole.solution)
-    distance, quantiles = fit_distance_and_quantiles(data.embeddings, folds.assigned, seed=options.seed)
-    network = Network(
-        transform.fold(
-            problem.columns(coefficients.T.astype(np.float64)).T,
-            problem.columns(intercepts[None].astype(np.float64))[0],
-            judged.temperature,
-        ),
-        "sigmoid" if data.task == "multi-label" else "softmax",
-        transform.normaliser,
-        distance,
+    body = transform.fold(
+        problem.columns(coefficients.T.astype(np.float64)).T,
+        problem.columns(intercepts[None].astype(np.float64))[0],
+        judged.temperature,
     )
-    test_evaluation = judge_test(data, network)
     solution = chosen.whole.solution
     convergence = Convergence(
         bool(solution.converged[0]), float(solution.gradient_norms[0]), int(solution.iterations[0])
     )
-    report(1.0)
-    return FittedHead(
-        kind="logistic",
-        task=data.task,
-        network=network,
-        classes=data.classes,
-        space_id=data.space_id,
-        model=data.model,
-        collection=data.collection,
-        collection_version=data.collection_version,
-        training_hash=data.training_hash(),
-        rows=len(data),
-        hyper_parameters=_hyper_parameters(chosen, options, folds),
-        temperature=judged.temperature,
+    head = finish(
+        "logistic",
+        data,
+        options,
+        Network(body, "sigmoid" if data.task == "multi-label" else "softmax", transform.normaliser),
+        folds.assigned,
         evaluation=judged.evaluation,
-        notes=(*data.notes, *folds.notes, *_notes(chosen, convergence, options)),
-        convergence=convergence,
-        target=data.target,
-        decode=data.decode,
-        test_evaluation=test_evaluation,
-        distance_quantiles=quantiles,
         out_of_fold=judged.out_of_fold,
+        hyper_parameters=_hyper_parameters(chosen, options, folds),
+        notes=(*folds.notes, *_notes(chosen, convergence, options)),
+        temperature=judged.temperature,
+        convergence=convergence,
     )
+    report(1.0)
+    return head
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +121,7 @@ def _search(
     previous: Previous | None,
 ) -> tuple[Chosen, Sweep]:
     problem = _Problem.of(data)
-    held_out = folds.assigned >= 0
+    held_out, weights = folds.assigned >= 0, row_weights(data, options)
     share = 0.0
 
     def tick() -> None:
@@ -151,7 +137,7 @@ def _search(
             Rows(data.embeddings, transform, np.float64 if options.precision == "float64" else np.float32),
             problem.loss,
             problem.outputs,
-            row_weights(data, options),
+            np.ones(len(data)) if weights is None else weights,
             folds.assigned,
             executor=executor,
             workers=count,
@@ -168,16 +154,6 @@ def _search(
         )
         grid = options.grid or ((begin.c,) if begin else None)
         return (search.coarse_to_fine() if grid is None else search.over(grid)), sweep
-
-
-def row_weights(data: TrainingSet, options: FitOptions) -> NDArray[np.float64]:
-    """(N,) weights of the rows, with a mean near 1: the users' times those of the classes."""
-    weights = np.ones(len(data)) if data.weights is None else data.weights.astype(np.float64)
-    if options.class_weight == "balanced":
-        codes = data.codes()
-        totals = np.bincount(codes, weights=weights)
-        weights = weights * (weights.sum() / (len(totals) * totals))[codes]
-    return weights
 
 
 def _check(data: TrainingSet, options: FitOptions) -> None:
@@ -199,9 +175,7 @@ def _hyper_parameters(chosen: Chosen, options: FitOptions, folds: Folds) -> dict
         "grid_log_loss": [loss for _, loss in chosen.tried],
         "selected_by": "out-of-fold log loss",
         "transform": options.transform or "standardise",
-        "class_weight": options.class_weight,
         "folds": folds.count,
-        "seed": options.seed,
         "precision": options.precision,
         "max_iterations": options.max_iterations,
     }

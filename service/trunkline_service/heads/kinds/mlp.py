@@ -65,7 +65,7 @@ def fit_mlp(
     Args:
         data: For ``single-label``, ``multi-label`` or ``regression``.
         options: ``grid`` are candidates of the weight decay; ``max_iterations`` are epochs, of which there
-            are rarely more than 100. In float32, whatever ``precision``.
+            are rarely more than 100.
         progress: Called with the share done, rising to 1.0. What it raises ends the fit.
 
     Raises:
@@ -78,6 +78,7 @@ def fit_mlp(
         options,
         tasks=("single-label", "multi-label", "regression"),
         transforms=("standardise", "l2", "whiten", "none"),
+        float64=False,
     )
     report = progress or silent
     folds = make_folds(data, options.folds, options.seed)

@@ -25,6 +25,7 @@ def check_permitted(
     transforms: Sequence[Transform],
     grid: bool = True,
     balanced: Sequence[Task] = ("single-label",),
+    float64: bool = True,
 ) -> None:
     """Checks a task and options against what a kind can do.
 
@@ -36,6 +37,7 @@ def check_permitted(
         transforms: Those it takes; the first is its own choice.
         grid: Whether it has a hyper-parameter to choose.
         balanced: Tasks for which it can weigh all classes alike.
+        float64: Whether it keeps what matters in float64 anyway.
 
     Raises:
         InvalidArgument: It can't; says what can.
@@ -53,5 +55,7 @@ def check_permitted(
         raise InvalidArgument(f"a {kind} head can't balance classes for {task} data; leave class_weight out")
     if options.normal is not None and kind != "anomaly":
         raise InvalidArgument(f"normal is for anomaly heads, and this is a {kind} head; leave normal out")
+    if options.precision == "float64" and not float64:
+        raise InvalidArgument(f"a {kind} head is fitted in float32; leave precision out")
     if options.device != "cpu":
         raise InvalidArgument(f"a {kind} head is fitted on the cpu; leave device {options.device!r} out")

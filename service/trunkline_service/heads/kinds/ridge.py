@@ -26,7 +26,8 @@ from trunkline_service.heads.kinds.platt import fit_platt
 from trunkline_service.heads.kinds.weighing import row_weights
 from trunkline_service.heads.network import Activation, Linear, Network, Normaliser
 from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
-from trunkline_service.heads.solver.ridge import Affine, FoldPath, LeaveOneOut, Path
+from trunkline_service.heads.solver.ridge import FoldPath, LeaveOneOut, Path
+from trunkline_service.heads.solver.ridge_spectrum import Affine
 from trunkline_service.heads.solver.sweep import workers
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.folds import Folds, make_folds
@@ -38,6 +39,8 @@ Floats = npt.NDArray[np.float64]
 _COARSE = np.logspace(-6, 3, 37)
 # And about the best of these, between it and its neighbours.
 _FINE = 10 ** np.array([-0.2, -0.15, -0.1, -0.05, 0.05, 0.1, 0.15, 0.2])
+# Multiplications that judging all penalties may take, and rows that they are judged by at least.
+_WORK, _LEAST = 1 << 39, 1000
 # Rows from which on BLAS shares a decomposition among its threads with profit.
 _LARGE = 500
 _ACTIVATIONS: dict[Task, Activation] = {
@@ -78,7 +81,8 @@ def fit_ridge(
     with _threads(data) as executor:
         path, normaliser, alone = _path(data, options, name, folds, executor)
         report(0.4)
-        chosen = _chosen(path, options.grid, shared=data.task != "regression")
+        among = _some(data, folds, options)
+        chosen = _chosen(path, options.grid, among, shared=data.task != "regression")
         report(0.7)
         held_out = path.predictions(chosen.alphas)
     report(0.8)
@@ -108,6 +112,22 @@ def fit_ridge(
     )
     report(1.0)
     return head
+
+
+def _some(data: TrainingSet, folds: Folds, options: FitOptions) -> npt.NDArray[np.bool_] | None:
+    """(N,) the rows that penalties are judged by; None for all, unless that would take minutes.
+
+    Of 10,000 outputs, a few thousand rows tell the penalties apart as well as all.
+    """
+    penalties = len(_COARSE) + len(_FINE) if options.grid is None else len(options.grid)
+    most = _WORK // (penalties * data.dim * len(data.classes))
+    if most >= len(data):
+        return None
+    held_out = np.flatnonzero(folds.assigned >= 0)
+    chosen = np.random.default_rng(options.seed).permutation(held_out)[: max(most, _LEAST)]
+    among = np.zeros(len(data), np.bool_)
+    among[chosen] = True
+    return among
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +172,16 @@ def _affine(name: Transform) -> Affine:
     return "none" if name == "l2" else name
 
 
-def _chosen(path: Path, grid: tuple[float, ...] | None, *, shared: bool) -> _Chosen:
+def _chosen(
+    path: Path, grid: tuple[float, ...] | None, among: npt.NDArray[np.bool_] | None, *, shared: bool
+) -> _Chosen:
     """The penalties of least held-out error; of equal ones the strongest."""
     alphas = path.scale * _COARSE if grid is None else np.array(grid)
-    errors = path.errors(alphas)
+    errors = path.errors(alphas, among)
     if grid is None:
         around = np.unique(_best(alphas, errors, shared))
         fine = (around[:, None] * _FINE).ravel()
-        alphas, errors = np.concatenate([alphas, fine]), np.concatenate([errors, path.errors(fine)])
+        alphas, errors = np.concatenate([alphas, fine]), np.concatenate([errors, path.errors(fine, among)])
         order = np.argsort(alphas)
         alphas, errors = alphas[order], errors[order]
     return _Chosen(_best(alphas, errors, shared), alphas, errors)

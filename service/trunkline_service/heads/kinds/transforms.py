@@ -18,6 +18,9 @@ Floats = npt.NDArray[np.float64]
 # Of the largest eigenvalue. Directions with less variance are dropped: float32 embeddings hold too few bits
 # of them, and whitening would blow up what is left.
 _TINY = 1e-6
+# Transformed in float64 at a time: they stay in the cache, and in memory that the process has already. Of
+# larger blocks each is mapped anew, which threads that do it all at once wait for.
+_NUMBERS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +45,21 @@ class FittedTransform:
             return rows
         width = rows.shape[1] if self.matrix is None or self.matrix.ndim == 1 else len(self.matrix)
         out = np.empty((len(rows), width), np.float32)
-        for start in range(0, len(rows), BLOCK):
-            out[start : start + BLOCK] = self._affine(rows[start : start + BLOCK])
+        rotated = self.matrix is not None and self.matrix.ndim > 1
+        step = BLOCK if rotated else max(1, _NUMBERS // width)
+        for start in range(0, len(rows), step):
+            out[start : start + step] = self._affine(rows[start : start + step])
         return out
 
     def _affine(self, rows: Rows) -> Floats:
         moved = rows.astype(np.float64) if self.mean is None else rows - self.mean
         if self.matrix is None:
             return moved
-        mapped: Floats = moved * self.matrix if self.matrix.ndim == 1 else moved @ self.matrix.T
-        return mapped
+        if self.matrix.ndim > 1:
+            mapped: Floats = moved @ self.matrix.T
+            return mapped
+        moved *= self.matrix
+        return moved
 
     def fold(self, coefficients: Floats, intercepts: Floats, temperature: float = 1.0) -> Linear:
         """One Linear for the transform's affine part, a linear layer on it, and the temperature.

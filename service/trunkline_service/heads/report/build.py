@@ -36,6 +36,8 @@ SUSPECTS = 100
 _PAIRS = 1000
 _SCORE_BINS = 40
 _TINY = 1e-12
+# Probabilities raised to a power at a time.
+_HELD = 1 << 22
 # Where a fit is slow or held-out rows are plenty, the learning curve takes fewer folds.
 _SLOW_KINDS = ("mlp",)
 _MANY_ROWS = 20_000
@@ -85,7 +87,7 @@ def build_report(
     notes = list(fitted.notes)
     agreement = _agreement(data, fitted, held_out, outputs, previous, options, notes)
     known = held_out if normal is None else held_out[(normal | data.labelled())[held_out]]
-    after = outputs[held_out]
+    after = _chosen(outputs, held_out)
     learned = _learning_curve(data, fitted, folds, options, progress, notes) if curve else None
     return Report(
         task=fitted.task,
@@ -93,10 +95,12 @@ def build_report(
         evaluation=fitted.evaluation,
         test_evaluation=fitted.test_evaluation,
         baselines=simple_rules(
-            data, folds.assigned, known, outputs[known], normal, centroid=fitted.kind != "centroid"
+            data, folds.assigned, known, _chosen(outputs, known), normal, centroid=fitted.kind != "centroid"
         ),
         reliability=_reliability(data, held_out, after),
-        reliability_before=_reliability(data, held_out, _uncalibrated(data, after, fitted.temperature)),
+        reliability_before=(
+            None if fitted.temperature == 1 else _reliability(data, held_out, after, fitted.temperature)
+        ),
         learning_curve=learned,
         suspects=_suspects(data, outputs),
         estimated_errors=estimated_errors(data.codes(), outputs) if data.task == "single-label" else None,
@@ -113,7 +117,7 @@ def _held_out(fitted: FittedHead, folds: Folds) -> Rows:
     """The rows that models that had not seen them spoke of."""
     if fitted.out_of_fold is None:
         return np.empty(0, np.int64)
-    said = ~np.isnan(fitted.out_of_fold.reshape(len(fitted.out_of_fold), -1)).any(axis=1)
+    said = ~np.isnan(fitted.out_of_fold.reshape(len(fitted.out_of_fold), -1)[:, 0])
     return np.flatnonzero(said & (folds.assigned >= 0))
 
 
@@ -157,7 +161,7 @@ def _agreement(
     if judged.task == "anomaly":
         normal = judged.normal(options.normal)
         rows = rows[(normal | judged.labelled())[rows]]
-    said = outputs[rows] if data.test is None else fitted.network(judged.embeddings[rows])
+    said = _chosen(outputs, rows) if data.test is None else fitted.network(judged.embeddings[rows])
     said = said.reshape(len(rows), -1)
     return compare(judged, rows, said, previous, held_out=data.test is not None, normal=normal)
 
@@ -175,7 +179,7 @@ def _learning_curve(
     held_out = _held_out(fitted, folds)
     whole = np.full(len(data), np.nan)
     assert fitted.out_of_fold is not None
-    whole[held_out] = output_errors(data, held_out, fitted.out_of_fold[held_out])
+    whole[held_out] = output_errors(data, held_out, _chosen(fitted.out_of_fold, held_out))
     few = fitted.kind in _SLOW_KINDS or len(data) > _MANY_ROWS
     count = min(folds.count, _FEW_FOLDS) if few else folds.count
     judged = np.isin(np.arange(len(data)), held_out) & (folds.assigned < count)
@@ -205,33 +209,39 @@ def _told(errors: RowErrors, calls: int, progress: Progress | None) -> RowErrors
     return told
 
 
-def _reliability(data: TrainingSet, rows: Rows, probabilities: Outputs | None) -> Reliability | None:
-    if probabilities is None:
-        return None
+def _reliability(
+    data: TrainingSet, rows: Rows, probabilities: Outputs, temperature: float = 1.0
+) -> Reliability | None:
+    """Of (H, K) probabilities, after the division of their logits by a temperature is undone."""
     if data.task == "single-label":
-        confidence = probabilities.max(axis=1)
         right = probabilities.argmax(axis=1) == data.codes()[rows]
+        confidence = _confidence(probabilities, temperature)
     elif data.task == "multi-label":
         given = probabilities >= 0.5
-        confidence = np.where(given, probabilities, 1 - probabilities).ravel()
         right = (given == data.indicator()[rows]).ravel()
+        sure = np.where(given, probabilities, 1 - probabilities).ravel().astype(np.float64)
+        # A decision has two outcomes, as probabilities of two classes that sum to 1.
+        confidence = _confidence(np.column_stack([sure, 1 - sure]), temperature)
     else:
         return None
-    counts, sure, hits = reliability(confidence.astype(np.float64), right)
-    return Reliability(tuple(counts.tolist()), tuple(sure.tolist()), tuple(hits.tolist()))
+    counts, means, hits = reliability(confidence, right)
+    return Reliability(tuple(counts.tolist()), tuple(means.tolist()), tuple(hits.tolist()))
 
 
-def _uncalibrated(data: TrainingSet, probabilities: Outputs, temperature: float) -> Outputs | None:
-    """The probabilities before their logits were divided by the temperature; None where they were not."""
-    if temperature == 1 or data.task not in ("single-label", "multi-label"):
-        return None
-    kept = np.clip(probabilities.astype(np.float64), _TINY, 1.0)
-    if data.task == "single-label":
-        logits = np.log(kept) * temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-    odds = (np.log(kept) - np.log(np.clip(1.0 - kept, _TINY, 1.0))) * temperature
-    return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float32)
+def _confidence(probabilities: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    """(H,) the largest probability of each row, in parts: of many classes there is no room for a second matrix."""
+    confidence = np.empty(len(probabilities))
+    step = max(1, _HELD // probabilities.shape[1])
+    for start in range(0, len(probabilities), step):
+        part = np.clip(probabilities[start : start + step].astype(np.float64), _TINY, 1.0)
+        powers = part**temperature
+        confidence[start : start + step] = powers.max(axis=1) / powers.sum(axis=1)
+    return confidence
+
+
+def _chosen(outputs: Outputs, rows: Rows) -> Outputs:
+    """``outputs[rows]``, without a copy where those are all."""
+    return outputs if len(rows) == len(outputs) else outputs[rows]
 
 
 def _suspects(data: TrainingSet, outputs: Outputs) -> tuple[Suspect, ...]:

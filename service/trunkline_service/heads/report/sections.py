@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.evaluation.evaluate import Evaluation
 from trunkline_service.heads.report.figures import Figure, figure_value, figures
 from trunkline_service.heads.report.findings import beside_previous, findings, twice_the_labels
+from trunkline_service.heads.report.html_table import drawn_table
 from trunkline_service.heads.report.markup import Child, Markup, join, tag
 from trunkline_service.heads.report.plots.bars import Bar, bars_plot
 from trunkline_service.heads.report.plots.confusion import MOST_CLASSES, confusion_plot
@@ -19,7 +19,7 @@ from trunkline_service.heads.report.plots.pairs import pairs_plot
 from trunkline_service.heads.report.plots.reliability import reliability_plot
 from trunkline_service.heads.report.plots.scores import scores_plot
 from trunkline_service.heads.report.report import Report
-from trunkline_service.heads.report.text import TextTable, changes_table, classes_table, mistakes_table
+from trunkline_service.heads.report.text import changes_table, classes_table, mistakes_table
 
 # Rows of the largest tables: what nobody reads only makes the page slow.
 _CLASSES = 2000
@@ -198,48 +198,6 @@ def classes(report: Report) -> Section | None:
     return section("classes", _capital(things), tag("div", parts, class_="pair") if parts else None, by_class)
 
 
-def drawn_table(table: TextTable, *, sortable: bool = False) -> Markup:
-    """A table; one that sorts has a button in each heading and the bare numbers beside the cells."""
-    numeric = [heading in table.numbers for heading in table.header]
-    headings = [
-        tag(
-            "th",
-            tag("button", heading, type="button") if sortable else heading,
-            scope="col",
-            class_="number" if is_number else None,
-            aria_sort="none" if sortable else None,
-        )
-        for heading, is_number in zip(table.header, numeric, strict=True)
-    ]
-    rows = [
-        tag("tr", [_cell(text, is_number, sortable) for text, is_number in zip(row, numeric, strict=True)])
-        for row in table.rows
-    ]
-    body = tag("table", tag("thead", tag("tr", headings)), tag("tbody", rows))
-    return tag("div", body, class_="scroll tall" if len(rows) > 12 else "scroll", tabindex=0)
-
-
-def _cell(text: str, is_number: bool, sortable: bool) -> Markup:
-    if not is_number:
-        return tag("td", text, class_="label")
-    if not sortable:
-        return tag("td", text, class_="number")
-    bare = text.replace(",", "")
-    if bare.endswith("%"):
-        share = float(bare[:-1])
-        return tag("td", _meter(share / 100), text, class_="number", data_value=bare[:-1])
-    return tag("td", text, class_="number", data_value=bare)
-
-
-def _meter(share: float) -> Markup:
-    bars = [
-        tag("rect", width=100, height=10, rx=5, class_="track"),
-        tag("rect", width=100 * share, height=10, rx=5, class_="fill"),
-    ]
-    drawing = {"viewBox": "0 0 100 10", "preserveAspectRatio": "none", "aria_hidden": "true"}
-    return tag("svg", bars, class_="meter", **drawing)
-
-
 def previous(report: Report) -> Section | None:
     """The same rows by the version before."""
     if report.agreement is None:
@@ -299,7 +257,9 @@ def origin(report: Report, card: HeadCard) -> Section:
         "space": card.space_id,
         "decoding": card.decode,
         "classes": _some(report.classes),
-        "hyper-parameters": json.dumps(dict(card.hyper_parameters), ensure_ascii=False),
+        "hyper-parameters": "; ".join(
+            f"{name} {_written(value)}" for name, value in card.hyper_parameters.items()
+        ),
         "temperature": f"{card.temperature:.4g}",
         "solver": _solver(card),
         "training set": card.training_hash,
@@ -317,6 +277,17 @@ def _solver(card: HeadCard) -> str:
         return ""
     how = "converged" if found.converged else "stopped before its tolerance"
     return f"{how} after {found.iterations:,} iterations, gradient {found.gradient_norm:.2g}"
+
+
+def _written(value: Any) -> str:
+    """A JSON value for people: numbers of four digits, lists without brackets."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return _some([_written(item) for item in value])
+    return str(value)
 
 
 def _some(names: Sequence[str], most: int = 30) -> str:

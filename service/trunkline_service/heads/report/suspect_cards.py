@@ -8,7 +8,7 @@ from typing import Any
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.evaluation.suspects import Label, Suspect
 from trunkline_service.heads.report.figures import share
-from trunkline_service.heads.report.markup import Markup, tag
+from trunkline_service.heads.report.markup import Child, Markup, tag
 from trunkline_service.heads.report.report import Report
 from trunkline_service.heads.report.sections import Section, section
 from trunkline_service.heads.report.text import shown
@@ -145,13 +145,19 @@ def _radio(index: int, value: str, text: str, *, checked: bool = False) -> Marku
 
 
 def _saving(card: HeadCard, mark: str) -> Markup:
-    command = ["trunkline collections relabel", card.collection, "--from corrections.csv"]
-    if card.task == "multi-label" and mark != "|":
-        command.append(f"--separator '{mark}'")
     return tag(
         "div",
         tag("button", "Save corrections.csv", type="button", id="save", class_="main", disabled=True),
         tag("p", "No label changed yet.", id="count", aria_live="polite"),
-        tag("p", "Saved. Now: ", tag("code", " ".join(command), class_="command"), id="after", hidden=True),
+        tag("p", _next(card, mark), id="after", hidden=True),
         class_="save",
     )
+
+
+def _next(card: HeadCard, mark: str) -> Child:
+    if card.target != "label":
+        return f"Saved. They are values of column {card.target}: change them where that column comes from."
+    command = ["trunkline collections relabel", card.collection, "--from corrections.csv"]
+    if card.task == "multi-label" and mark != "|":
+        command.append(f"--separator '{mark}'")
+    return ["Saved. Now: ", tag("code", " ".join(command), class_="command")]

@@ -41,7 +41,7 @@ class Tolerance:
     floor: float
 
 
-FLOAT32 = Tolerance(decrement=1e-6, gradient=1e-5, noise=1e-6, floor=1e-9)
+FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-5, noise=1e-6, floor=1e-9)
 FLOAT64 = Tolerance(decrement=1e-14, gradient=1e-12, noise=1e-14, floor=1e-17)
 
 

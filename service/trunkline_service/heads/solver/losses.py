@@ -23,6 +23,9 @@ class Loss(Protocol):
 
     targets: Array
 
+    def reordered(self, order: NDArray[np.int64]) -> Loss:
+        """The loss of the same rows in another order."""
+
     def residuals(
         self, logits: Array, where: slice, weights: Array, *, curvature: bool
     ) -> tuple[Array, Array | None]:
@@ -45,6 +48,10 @@ class Softmax:
     def __init__(self, codes: NDArray[np.int64]) -> None:
         """``codes`` (N,) are the true classes."""
         self.targets: Array = codes
+
+    def reordered(self, order: NDArray[np.int64]) -> Softmax:
+        """See `Loss`."""
+        return Softmax(self.targets[order])
 
     def residuals(
         self, logits: Array, where: slice, weights: Array, *, curvature: bool
@@ -81,6 +88,10 @@ class Sigmoid:
         """``indicator`` (N, K) tells the classes of each row."""
         self.targets: Array = indicator
         self._signs = np.where(indicator.T, np.float32(1), np.float32(-1))
+
+    def reordered(self, order: NDArray[np.int64]) -> Sigmoid:
+        """See `Loss`."""
+        return Sigmoid(self.targets[order])
 
     def residuals(
         self, logits: Array, where: slice, weights: Array, *, curvature: bool

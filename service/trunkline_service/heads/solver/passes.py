@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,35 +65,43 @@ class NumpyPass:
         self._row_weights = row_weights.astype(rows.dtype)
         self._row_folds = row_folds
         self._executor, self._workers = executor, workers
+        self._runs = _runs(row_folds)
 
     def __call__(self, problems: Problems, weights: Array, *, curvature: bool = False) -> Values:
         """See `Pass`."""
         classes, count, _ = weights.shape
-        coefficients = self._basis.to_features(weights[..., :-1]).reshape(classes * count, -1)
-        intercepts = weights[..., -1].reshape(-1, 1)
+        coefficients = self._basis.to_features(weights[..., :-1])
+        learners = _Learners(problems, coefficients, weights[..., -1])
 
-        def share(blocks: Sequence[slice]) -> tuple[Array, Array, Array | None]:
-            losses = np.zeros(count)
-            gradient = np.zeros((classes * count, weights.shape[2]), weights.dtype)
-            curvatures = np.zeros((classes, count)) if curvature else None
+        def share(blocks: Sequence[slice]) -> _Sums:
+            sums = _Sums.zeros(weights, curvature)
             for where in blocks:
-                block = self._rows.block(where)
-                logits = coefficients @ block.T
-                logits += intercepts
-                logits = logits.reshape(classes, count, -1)
-                loss, curved = self._loss.residuals(
-                    logits, where, self._weights_of(problems, where), curvature=curvature
-                )
-                flat = logits.reshape(classes * count, -1)
-                losses += loss
-                gradient[:, :-1] += flat @ block
-                gradient[:, -1] += flat.sum(axis=1)
-                if curvatures is not None and curved is not None:
-                    curvatures += curved
-            return losses, gradient, curvatures
+                self._add(sums, learners.of(self._row_folds[where]), where)
+            return sums
 
-        losses, gradients, curvatures = self._gathered(share, classes * count)
-        return finished(problems, weights, self._basis, losses, gradients.reshape(weights.shape), curvatures)
+        sums = self._gathered(share, classes * count)
+        return finished(problems, weights, self._basis, sums.losses, sums.gradients, sums.curvatures)
+
+    def _add(self, sums: _Sums, learner: _Learner, where: slice) -> None:
+        """Adds a block's losses, gradients and curvatures to those of the problems that learn from it."""
+        classes, count, dim = learner.coefficients.shape
+        if not count:
+            return
+        block = self._rows.block(where)
+        logits = learner.coefficients.reshape(-1, dim) @ block.T
+        logits += learner.intercepts.reshape(-1, 1)
+        logits = logits.reshape(classes, count, -1)
+        kept = self._row_folds[None, where] != learner.folds[:, None]
+        weights = kept * self._row_weights[None, where]
+        losses, curvatures = self._loss.residuals(
+            logits, where, weights, curvature=sums.curvatures is not None
+        )
+        sums.losses[learner.places] += losses
+        flat = logits.reshape(classes * count, -1)
+        sums.gradients[:, learner.places, :-1] += (flat @ block).reshape(classes, count, dim)
+        sums.gradients[:, learner.places, -1] += logits.sum(axis=2)
+        if sums.curvatures is not None and curvatures is not None:
+            sums.curvatures[:, learner.places] += curvatures
 
     def logits(self, weights: Array, positions: NDArray[np.int64]) -> Array:
         """See `Pass`."""
@@ -104,31 +113,94 @@ class NumpyPass:
             found[:, part] = flat @ self._rows.at(positions[part]).T
         return found.reshape(*weights.shape[:2], -1) + weights[..., -1:]
 
-    def _weights_of(self, problems: Problems, where: slice) -> Array:
-        kept = self._row_folds[None, where] != problems.folds[:, None]
-        weights: Array = kept * self._row_weights[None, where]
-        return weights
+    def _blocks(self, width: int) -> list[slice]:
+        """Blocks of about one size, in each run of rows of one fold as many for each worker."""
+        most = int(np.clip(_LOGITS // width, _LEAST_ROWS, _MOST_ROWS))
+        blocks = []
+        for begin, end in pairwise(self._runs):
+            rounds = -(-(end - begin) // (most * self._workers))
+            size = -(-(end - begin) // (rounds * self._workers))
+            blocks += [slice(start, min(start + size, end)) for start in range(begin, end, size)]
+        return blocks
 
-    def _gathered(
-        self, share: Callable[[Sequence[slice]], tuple[Array, Array, Array | None]], width: int
-    ) -> tuple[Array, Array, Array | None]:
-        size = int(np.clip(_LOGITS // width, _LEAST_ROWS, _MOST_ROWS))
-        blocks = [
-            slice(start, min(start + size, len(self._rows))) for start in range(0, len(self._rows), size)
-        ]
+    def _gathered(self, share: Callable[[Sequence[slice]], _Sums], width: int) -> _Sums:
+        blocks = self._blocks(width)
         # The calling thread works, too: a fit never waits for threads that others keep busy.
         others = [
             self._executor.submit(share, blocks[worker :: self._workers])
             for worker in range(1, min(self._workers, len(blocks)))
         ]
-        losses, gradients, curvatures = share(blocks[:: self._workers])
+        sums = share(blocks[:: self._workers])
         for other in others:
-            more_losses, more_gradients, more_curvatures = other.result()
-            losses += more_losses
-            gradients += more_gradients
-            if curvatures is not None and more_curvatures is not None:
-                curvatures += more_curvatures
-        return losses, gradients, curvatures
+            sums.add(other.result())
+        return sums
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What blocks add up to: losses (B,), gradients (K, B, P) of the features, curvatures (K, B) or None."""
+
+    losses: NDArray[np.float64]
+    gradients: Array
+    curvatures: Array | None
+
+    @classmethod
+    def zeros(cls, weights: Array, curvature: bool) -> _Sums:
+        shape = weights.shape[:2]
+        return cls(np.zeros(shape[1]), np.zeros_like(weights), np.zeros(shape) if curvature else None)
+
+    def add(self, other: _Sums) -> None:
+        self.losses[:] += other.losses
+        self.gradients[:] += other.gradients
+        if self.curvatures is not None and other.curvatures is not None:
+            self.curvatures[:] += other.curvatures
+
+
+@dataclass(frozen=True, eq=False)
+class _Learner:
+    """The problems that learn from a block: places in the batch, folds, coefficients and intercepts."""
+
+    places: slice | Array
+    folds: NDArray[np.int64]
+    coefficients: Array
+    intercepts: Array
+
+
+class _Learners:
+    """Of a batch of problems, those that learn from a block."""
+
+    def __init__(self, problems: Problems, coefficients: Array, intercepts: Array) -> None:
+        self._every = _Learner(
+            slice(None), problems.folds, np.ascontiguousarray(coefficients), np.ascontiguousarray(intercepts)
+        )
+        self._without = {
+            int(fold): self._without_fold(int(fold)) for fold in np.unique(problems.folds) if fold >= 0
+        }
+
+    def of(self, row_folds: NDArray[np.int64]) -> _Learner:
+        """The problems that learn from rows of these folds, which are sorted or few."""
+        first = int(row_folds[0])
+        if first == row_folds[-1] and (row_folds == first).all():
+            return self._without.get(first, self._every)
+        return self._every
+
+    def _without_fold(self, fold: int) -> _Learner:
+        every = self._every
+        places = np.flatnonzero(every.folds != fold)
+        return _Learner(
+            places,
+            every.folds[places],
+            np.ascontiguousarray(every.coefficients[:, places]),
+            np.ascontiguousarray(every.intercepts[:, places]),
+        )
+
+
+def _runs(row_folds: NDArray[np.int64]) -> list[int]:
+    """Where runs of rows of one fold begin, and the end; one run where the folds are not sorted."""
+    changes = np.flatnonzero(np.diff(row_folds)) + 1
+    if (np.diff(row_folds) < 0).any():
+        changes = changes[:0]
+    return [0, *changes.tolist(), len(row_folds)]
 
 
 def finished(

@@ -49,6 +49,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self._embeddings)
 
+    @property
+    def kept(self) -> bool:
+        """Whether all transformed rows are in memory."""
+        return self._copy is not None
+
+    def reorder(self, order: NDArray[np.int64]) -> None:
+        """Puts rows that are kept into another order."""
+        assert self._copy is not None, "rows in a file stay in its order"
+        self._copy = self._copy[order]
+
     def block(self, where: slice) -> Array:
         """(n, D) C-contiguous rows of a slice."""
         return self._made(where) if self._copy is None else self._copy[where]

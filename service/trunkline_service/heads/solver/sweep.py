@@ -89,7 +89,7 @@ class Sweep:
         """Prepares the basis.
 
         Args:
-            rows: Standardised.
+            rows: Transformed; those that are kept in memory are sorted by fold, in place.
             loss: Over K outputs.
             classes: K; 1 for two classes.
             row_weights: (N,)
@@ -101,6 +101,12 @@ class Sweep:
             tolerance: None for that of the rows' dtype.
             tick: Called before each pass; what it raises ends all.
         """
+        # Where a block is of one fold, the problem that leaves this fold out can leave the block out.
+        self._order = np.argsort(row_folds, kind="stable") if rows.kept else np.arange(len(rows))
+        if rows.kept:
+            rows.reorder(self._order)
+            loss = loss.reordered(self._order)
+            row_weights, row_folds = row_weights[self._order], row_folds[self._order]
         self.basis = Basis.of(rows, row_weights, classes)
         self._rows, self._classes = rows, classes
         self._row_weights, self._row_folds = row_weights, row_folds
@@ -147,7 +153,9 @@ class Sweep:
         logits = np.full((len(self._rows), self._classes), np.nan, self._rows.dtype)
         for place, fold in enumerate(folds):
             held_out = np.flatnonzero(self._row_folds == fold)
-            logits[held_out] = self.evaluate.logits(solution.weights[:, place : place + 1], held_out)[:, 0].T
+            logits[self._order[held_out]] = self.evaluate.logits(
+                solution.weights[:, place : place + 1], held_out
+            )[:, 0].T
         return Folded(whole.c, solution, solution.weights - whole.solution.weights, logits)
 
     def features(self, solution: Solution, place: int = 0) -> tuple[Array, Array]:

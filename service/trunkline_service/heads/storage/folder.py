@@ -13,40 +13,21 @@ from trunkline_service.errors import StorageError
 Stamp = tuple[int, int, int]
 
 
-def read(path: Path, shown: str) -> bytes | None:
-    """All bytes of a file; None where there is none.
-
-    Args:
-        path: Of the file.
-        shown: What callers read of it.
-
-    Raises:
-        StorageError: It can't be read.
-    """
+def read(path: str | Path) -> bytes | None:
+    """All bytes of a file; None where there is none."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as exc:
-        raise StorageError(f"{shown} can't be read: {exc.strerror}") from exc
 
 
-def stamp(path: Path, shown: str) -> Stamp | None:
-    """What tells this file from another one that is put in its place; None where there is none.
-
-    Args:
-        path: Of the file.
-        shown: What callers read of it.
-
-    Raises:
-        StorageError: It can't be looked at.
-    """
+def stamp(path: str) -> Stamp | None:
+    """What tells this file from another one that is put in its place; None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as exc:
-        raise StorageError(f"{shown} can't be read: {exc.strerror}") from exc
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 

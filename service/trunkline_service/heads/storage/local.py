@@ -7,7 +7,7 @@ too, under a lock that processes share.
 
 from __future__ import annotations
 
-import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,10 +34,13 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        # Predicting looks here at every call, and joining paths would cost it more than reading.
+        self._text = os.fspath(root)
 
-    def names(self) -> list[str]:
+    def heads(self) -> dict[str, tuple[int, ...]]:
         """See `HeadStore`."""
-        return [name for name in folder.entries(self._root) if is_name(name) and self.versions(name)]
+        named = ((name, self.versions(name)) for name in folder.entries(self._root) if is_name(name))
+        return {name: versions for name, versions in named if versions}
 
     def versions(self, name: str) -> tuple[int, ...]:
         """See `HeadStore`."""
@@ -71,7 +74,10 @@ class LocalStore:
 
     def stamp(self, name: str, version: int) -> folder.Stamp:
         """See `HeadStore`."""
-        found = folder.stamp(self._path(name, version, CARD_FILE), shown(name, version, CARD_FILE))
+        try:
+            found = folder.stamp(f"{self._text}/{name}/{version}/{CARD_FILE}")
+        except OSError as exc:
+            raise StorageError(f"{shown(name, version, CARD_FILE)} can't be read: {exc.strerror}") from exc
         if found is None:
             raise missing(name, version, CARD_FILE)
         return found
@@ -85,7 +91,10 @@ class LocalStore:
 
     def find(self, name: str, version: int, file: str) -> bytes | None:
         """See `HeadStore`."""
-        return folder.read(self._path(name, version, file), shown(name, version, file))
+        try:
+            return folder.read(self._path(name, version, file))
+        except OSError as exc:
+            raise StorageError(f"{shown(name, version, file)} can't be read: {exc.strerror}") from exc
 
     def write(self, name: str, version: int, file: str, data: bytes) -> None:
         """See `HeadStore`."""
@@ -109,7 +118,10 @@ class LocalStore:
 
     def pointer(self, name: str) -> bytes | None:
         """See `HeadStore`; it is read at every call."""
-        return folder.read(self._root / name / POINTER_FILE, f"heads/{name}/{POINTER_FILE}")
+        try:
+            return folder.read(f"{self._text}/{name}/{POINTER_FILE}")
+        except OSError as exc:
+            raise StorageError(f"heads/{name}/{POINTER_FILE} can't be read: {exc.strerror}") from exc
 
     def update_pointer(self, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
         """See `HeadStore`."""
@@ -127,6 +139,9 @@ class LocalStore:
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """One at a time, of all threads and processes that have the folder."""
+        # Here, because not every system has it: heads can be read without.
+        import fcntl
+
         locks = self._root / _LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / name).open("ab") as handle:

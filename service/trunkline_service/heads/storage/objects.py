@@ -59,13 +59,13 @@ class ObjectStore:
         self._pointers: Recent[str, bytes | None] = Recent(self._read_pointer, refresh_s, clock)
         self._stamps: Recent[tuple[str, int], str] = Recent(self._read_stamp, refresh_s, clock)
 
-    def names(self) -> list[str]:
-        """See `HeadStore`."""
-        return list(self._visible(None))
+    def heads(self) -> dict[str, tuple[int, ...]]:
+        """See `HeadStore`; one listing, however many there are."""
+        return self._visible(None)
 
     def versions(self, name: str) -> tuple[int, ...]:
         """See `HeadStore`."""
-        return tuple(sorted(self._visible(name).get(name, ())))
+        return self._visible(name).get(name, ())
 
     def publish(self, name: str, first: int, model: bytes, card_of: Callable[[int], bytes]) -> int:
         """See `HeadStore`."""
@@ -166,7 +166,7 @@ class ObjectStore:
         ):
             return opening(self._root, retry_config=_RETRIES)
 
-    def _visible(self, name: str | None) -> dict[str, list[int]]:
+    def _visible(self, name: str | None) -> dict[str, tuple[int, ...]]:
         """Versions that have a card, by head; of one head or of all."""
         found: dict[str, list[int]] = defaultdict(list)
         for path in self._files(None if name is None else f"{name}/"):
@@ -174,7 +174,7 @@ class ObjectStore:
             version = parse_version(parts[1]) if len(parts) == 3 else None
             if version is not None and parts[2] == CARD_FILE and is_name(parts[0]):
                 found[parts[0]].append(version)
-        return found
+        return {name: tuple(sorted(versions)) for name, versions in found.items()}
 
     def _files(self, prefix: str | None) -> list[str]:
         with self._errors(f"heads under {self._root} can't be listed", "Mend this, and ask again"):
@@ -218,7 +218,8 @@ class ObjectStore:
             return self._create(path, data)
         try:
             self._obstore.put(self._opened, path, data, mode=found.mark, use_multipart=False)
-        except self._obstore.exceptions.PreconditionError:
+        except (self._obstore.exceptions.PreconditionError, self._obstore.exceptions.AlreadyExistsError):
+            # The second is what a store may say of two such writes at once.
             return False
         return True
 

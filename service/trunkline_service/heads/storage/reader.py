@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from trunkline_service.errors import FailedPrecondition, HeadNotFound, ModelFileError
+from trunkline_service.errors import FailedPrecondition, HeadNotFound, ModelFileError, TrunklineError
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.serving.loaded import LoadedHead
 from trunkline_service.heads.storage.loaded_heads import LoadedHeads
@@ -51,7 +51,7 @@ class HeadReader:
 
     def names(self) -> list[str]:
         """Names of all heads that have a version, sorted."""
-        return sorted(self._store.names())
+        return sorted(self._store.heads())
 
     def versions(self, name: str) -> list[int]:
         """The versions of a head, ascending.
@@ -66,13 +66,24 @@ class HeadReader:
             )
         return list(versions)
 
-    def list(self) -> list[HeadEntry]:
+    def list(self, broken: Callable[[str, TrunklineError], None] | None = None) -> list[HeadEntry]:
         """Every head by name, with the card of its serving version, or of the newest where none serves.
+
+        Args:
+            broken: Told of the heads that can't be read, which are left out; without it the first raises.
 
         Raises:
             ModelFileError: A card or a pointer is broken, naming it.
         """
-        return [self.entry(name) for name in self.names()]
+        found: list[HeadEntry] = []
+        for name, versions in sorted(self._store.heads().items()):
+            try:
+                found.append(self._entry(HeadReference(name), versions))
+            except TrunklineError as exc:
+                if broken is None:
+                    raise
+                broken(name, exc)
+        return found
 
     def entry(self, ref: str) -> HeadEntry:
         """A head, or a version of it, with its versions and its pointer.
@@ -82,11 +93,13 @@ class HeadReader:
             ModelFileError: A card or a pointer that is missing or broken.
         """
         reference = parse_head(ref)
-        versions = tuple(self.versions(reference.name))
+        return self._entry(reference, tuple(self.versions(reference.name)))
+
+    def _entry(self, reference: HeadReference, versions: tuple[int, ...]) -> HeadEntry:
         pointer = self._pointer(reference.name)
         if reference == HeadReference(reference.name) and pointer.serving is None:
             return HeadEntry(self._read_card(reference.name, versions[-1]), versions, pointer)
-        return HeadEntry(self.card(ref), versions, pointer)
+        return HeadEntry(self._follow(reference, self._read_card), versions, pointer)
 
     def pointer(self, name: str) -> Pointer:
         """Which versions of a head serve, and how.
@@ -106,7 +119,7 @@ class HeadReader:
             FailedPrecondition: A bare name, and none of its versions serves yet.
             ModelFileError: A card that is missing, broken, or of another head.
         """
-        return self._follow(ref, self._read_card)
+        return self._follow(parse_head(ref), self._read_card)
 
     def load(self, ref: str) -> LoadedHead:
         """A head that is ready to predict; what a name or an alias stands for is looked up at every call.
@@ -117,7 +130,15 @@ class HeadReader:
             ModelFileError: A card that is missing, broken, or of another head; a ``head.onnx`` that is
                 missing, can't be loaded, or is not the one that the card was written for.
         """
-        return self._follow(ref, self._load)
+        return self._follow(parse_head(ref), self._load)
+
+    def read_model(self, ref: str) -> tuple[HeadCard, bytes]:
+        """The card of a head, and the bytes of its ``head.onnx``, which are those that the card was written for.
+
+        Raises:
+            HeadNotFound, FailedPrecondition, ModelFileError: As `load`.
+        """
+        return self._follow(parse_head(ref), self._read_model)
 
     def shadow(self, name: str) -> int | None:
         """The candidate that runs beside the serving version; None where there is none, or no such head.
@@ -136,9 +157,8 @@ class HeadReader:
         card = self.card(ref)
         return self._store.find(card.name, card.version, REPORT_FILE)
 
-    def _follow(self, ref: str, use: Callable[[str, int], T]) -> T:
+    def _follow(self, reference: HeadReference, use: Callable[[str, int], T]) -> T:
         """What ``use`` makes of the version that a reference stands for."""
-        reference = parse_head(ref)
         while True:
             version = self._version(reference)
             try:
@@ -196,6 +216,9 @@ class HeadReader:
         return self._loaded.get((name, version), stamp, lambda: self._open(name, version))
 
     def _open(self, name: str, version: int) -> LoadedHead:
+        return LoadedHead(*self._read_model(name, version))
+
+    def _read_model(self, name: str, version: int) -> tuple[HeadCard, bytes]:
         card = self._read_card(name, version)
         model = self._store.read(name, version, HEAD_FILE)
         found = hashlib.sha256(model).hexdigest()
@@ -204,7 +227,7 @@ class HeadReader:
                 f"{shown(name, version, HEAD_FILE)} has SHA-256 {found}, its card says {card.head_sha256}: the file "
                 "was changed or damaged; restore it, or fit the head again"
             )
-        return LoadedHead(card, model)
+        return card, model
 
     def _read_card(self, name: str, version: int) -> HeadCard:
         where = shown(name, version, CARD_FILE)

@@ -41,7 +41,7 @@ class HeadRegistry(HeadReader):
         *,
         trunkline_version: str = "unknown",
         clock: Callable[[], datetime] = _now,
-        max_loaded: int = 64,
+        max_loaded: int = 256,
         refresh_s: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -21,8 +21,8 @@ class HeadStore(Protocol):
     Every method raises ``StorageError`` where the place can't be read or written.
     """
 
-    def names(self) -> list[str]:
-        """Names that have at least one version, unsorted."""
+    def heads(self) -> dict[str, tuple[int, ...]]:
+        """The versions of every head that has one, ascending, by its name."""
 
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a head, ascending; none where there is no such head."""

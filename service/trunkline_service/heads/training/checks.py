@@ -13,7 +13,7 @@ from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.notes import some
 
 # Looked at together, so that a matrix of gigabytes needs no second one of booleans.
-_CHUNK_ROWS = 65_536
+_CHUNK_ROWS = 4096
 
 
 def check_task(task: str) -> None:
@@ -77,10 +77,13 @@ def check_finite(rows: NDArray[np.float32], kept: NDArray[np.bool_], ids: Sequen
     Raises:
         InvalidArgument: Naming the rows by their position among those that came in, or by their ids.
     """
-    starts = range(0, len(rows), _CHUNK_ROWS)
-    finite = [np.isfinite(rows[start : start + _CHUNK_ROWS]).all(axis=1) for start in starts]
-    bad = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, np.int64)
-    if len(bad):
+    found = [
+        start + np.flatnonzero(~np.isfinite(chunk).all(axis=1))
+        for start in range(0, len(rows), _CHUNK_ROWS)
+        if not np.isfinite(chunk := rows[start : start + _CHUNK_ROWS]).all()
+    ]
+    if found:
+        bad = np.concatenate(found)
         places = np.flatnonzero(kept)[bad].tolist()
         raise InvalidArgument(
             f"{len(bad)} of {len(rows)} labelled rows hold NaN or infinity (rows "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,16 +93,33 @@ class Target:
             return np.stack(
                 [column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in columns], axis=1
             )
-        values = columns[0].to_pylist()
         match self.types[0]:
             case "bool":
-                return [None if value is None else str(value).lower() for value in values]
-            case kind if kind in _TEXT:
-                return values
-            case kind if _WHOLE.fullmatch(kind):
-                return [None if value is None else str(value) for value in values]
+                return shared_values(columns[0], lambda value: str(value).lower())
+            case kind if kind in _TEXT or _WHOLE.fullmatch(kind):
+                return shared_values(columns[0])
             case _:
-                return [None if value is None else tuple(value) for value in values]
+                return _shared_tuples(columns[0])
+
+
+def shared_values(column: Any, convert: Callable[[Any], str] = str) -> list[str | None]:
+    """The values of an Arrow chunked array as texts, of which equal ones are one object.
+
+    Of a million labels a handful differ, and a million texts take more memory than most embeddings.
+    """
+    encoded = column.dictionary_encode().combine_chunks()
+    texts = np.array([*map(convert, encoded.dictionary.to_pylist()), None], object)
+    values: list[str | None] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()].tolist()
+    return values
+
+
+def _shared_tuples(column: Any) -> list[tuple[str, ...] | None]:
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    found: list[tuple[str, ...] | None] = []
+    for chunk in column.chunks:
+        rows = (None if row is None else tuple(row) for row in chunk.to_pylist())
+        found += [None if row is None else known.setdefault(row, row) for row in rows]
+    return found
 
 
 def find_target(columns: Columns, target: str, task: Task | None) -> Target:

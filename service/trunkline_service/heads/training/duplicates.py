@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.heads.training.close_pairs import close_pairs
+from trunkline_service.heads.training.close_groups import close_groups
+from trunkline_service.heads.training.partitions import first_rows, joined, ordered
 
 NEAR_COSINE = 0.995
 # In fewer, vectors of different things come that close by chance: of iris's 4 measurements, most do.
@@ -21,7 +22,9 @@ MIN_DIM = 32
 # One group of more rows than that is no image with its copies.
 _MAX_SHARE = 0.2
 _MAX_ROWS = 10
-_HASH_ROWS = 8192
+_CHUNK_ROWS = 4096
+# Columns that tell nearly all rows apart, so that few rows are looked at whole.
+_HINT_COLUMNS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,7 @@ def group_rows(
     alike, notes = np.arange(len(embeddings)), list[str]()
     if duplicates:
         alike, notes = _near_rows(embeddings, equal_rows(embeddings), classes)
-    joined = alike if groups is None else _joined(len(embeddings), [alike, _group_numbers(groups)])
+    together = alike if groups is None else joined(len(embeddings), [alike, _group_numbers(groups)])
     sizes = np.bincount(alike)
     several = sizes[sizes > 1]
     if len(several):
@@ -72,21 +75,26 @@ def group_rows(
             "one side of each split",
             *notes,
         ]
-    return Grouping(_ordered(joined), tuple(notes))
+    return Grouping(ordered(together), tuple(notes))
 
 
 def equal_rows(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
     """(N,) int64, equal numbers for equal rows, from 0 on in the order of first rows."""
     rows = np.ascontiguousarray(embeddings)
-    keys = _row_hashes(rows)
+    suspects = np.arange(len(rows))
+    if rows.shape[1] > _HINT_COLUMNS:
+        suspects = _repeated(_row_hashes(rows[:, :_HINT_COLUMNS], suspects))
+    keys = _row_hashes(rows, suspects)
     order = np.argsort(keys, kind="stable")
-    same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
-    fresh = np.ones(len(rows), np.bool_)
+    ranked, places = keys[order], suspects[order]
+    same = np.flatnonzero(ranked[1:] == ranked[:-1])
+    fresh = np.ones(len(places), np.bool_)
     # Equal hashes are only a hint.
-    fresh[same + 1] = (rows[order[same + 1]] != rows[order[same]]).any(axis=1)
-    codes = np.empty(len(rows), np.int64)
-    codes[order] = np.cumsum(fresh) - 1
-    return _ordered(codes)
+    fresh[same + 1] = _differ(rows, places[same], places[same + 1])
+    codes = np.arange(len(rows))
+    # Among equals, the first row leads.
+    codes[places] = places[np.maximum.accumulate(np.where(fresh, np.arange(len(places)), 0))]
+    return ordered(codes)
 
 
 def _near_rows(
@@ -97,12 +105,11 @@ def _near_rows(
     """``equal`` joined by near duplicates where these make sense, and notes."""
     if embeddings.shape[1] < MIN_DIM:
         return equal, []
-    firsts = np.unique(equal, return_index=True)[1]
-    # Numbers are in the order of first rows, so where all rows differ, each row's number is its position.
-    pairs = close_pairs(embeddings if len(firsts) == len(embeddings) else embeddings[firsts], NEAR_COSINE)
-    if not len(pairs):
+    firsts = first_rows(equal)
+    close = close_groups(embeddings, NEAR_COSINE, None if len(firsts) == len(embeddings) else firsts)
+    if len(np.unique(close)) == len(firsts):
         return equal, []
-    near = _components(len(firsts), pairs)[equal]
+    near = close[equal]
     sizes = np.bincount(near)
     if sizes.max() > max(_MAX_ROWS, _MAX_SHARE * len(near)):
         return equal, [
@@ -137,14 +144,33 @@ def _whole_classes(near: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArr
     return whole
 
 
-def _row_hashes(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+def _row_hashes(rows: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
     multipliers = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], dtype=np.uint64) * np.uint64(2)
     multipliers += np.uint64(1)
-    keys = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), _HASH_ROWS):
-        words = rows[start : start + _HASH_ROWS].view(np.uint32)
-        keys[start : start + _HASH_ROWS] = (words * multipliers).sum(axis=1, dtype=np.uint64)
+    keys = np.empty(len(chosen), np.uint64)
+    for start in range(0, len(chosen), _CHUNK_ROWS):
+        words = rows[chosen[start : start + _CHUNK_ROWS]].view(np.uint32)
+        keys[start : start + _CHUNK_ROWS] = (words * multipliers).sum(axis=1, dtype=np.uint64)
     return keys
+
+
+def _repeated(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Positions, rising, of the keys that are there more than once."""
+    order = np.argsort(keys, kind="stable")
+    same = keys[order[1:]] == keys[order[:-1]]
+    several = np.append(same, False) | np.append(False, same) if len(keys) else np.empty(0, np.bool_)
+    return np.sort(order[several])
+
+
+def _differ(
+    rows: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(P,) which pairs of rows are not equal."""
+    differ = np.empty(len(first), np.bool_)
+    for start in range(0, len(first), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        differ[part] = (rows[first[part]] != rows[second[part]]).any(axis=1)
+    return differ
 
 
 def _group_numbers(groups: Sequence[Hashable | None]) -> NDArray[np.int64]:
@@ -154,32 +180,3 @@ def _group_numbers(groups: Sequence[Hashable | None]) -> NDArray[np.int64]:
         len(groups) + i if group is None else known.setdefault(group, i) for i, group in enumerate(groups)
     )
     return np.fromiter(numbers, np.int64, len(groups))
-
-
-def _joined(rows: int, relations: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Components of being equal in any of the relations."""
-    pairs = []
-    for relation in relations:
-        order = np.argsort(relation, kind="stable")
-        same = np.flatnonzero(relation[order[1:]] == relation[order[:-1]])
-        pairs.append(np.stack([order[same], order[same + 1]], axis=1))
-    return _components(rows, np.concatenate(pairs))
-
-
-def _components(rows: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(rows,) int64, the connected component of each."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(len(pairs), np.int8)
-    graph = coo_matrix((ones, (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
-    found: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
-    return found
-
-
-def _ordered(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same partition, numbered from 0 in the order of first rows."""
-    _, firsts, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rank = np.empty(len(firsts), np.int64)
-    rank[np.argsort(firsts)] = np.arange(len(firsts))
-    return rank[inverse]

@@ -14,6 +14,7 @@ from trunkline_service.heads.training.training_set import TrainingSet
 
 # Rows are dealt by how large their value is, in so many steps.
 _VALUE_BINS = 10
+_CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,35 @@ def make_folds(data: TrainingSet, wanted: int, seed: int) -> Folds:
         assigned = deal_groups(strata, grouping.codes, count, seed)
     return Folds(
         assigned, count, (*([note] if note else []), *grouping.notes, *_missing_notes(data, assigned, count))
+    )
+
+
+def for_large(data: TrainingSet, folds: Folds, most: int, seed: int) -> Folds:
+    """One held-out part instead of folds, for data so large that a part of it tells enough.
+
+    It holds whole groups of fold 0, drawn at random: as many as stay within ``most`` rows, and one at
+    least. All other rows are never held out. A validation split stays as it is.
+
+    Args:
+        data: What the folds are of.
+        folds: From `make_folds`.
+        most: Rows to hold out; a group that is larger is held out whole where fold 0 has no other.
+        seed: Of the drawing.
+    """
+    if data.validation is not None:
+        return folds
+    chosen = _drawn(data.grouping.codes, np.flatnonzero(folds.assigned == 0), most, seed)
+    assigned = np.full(len(folds.assigned), -1, np.int64)
+    assigned[chosen] = 0
+    former = _missing_notes(data, folds.assigned, folds.count)
+    return Folds(
+        assigned,
+        1,
+        (
+            f"evaluated on {len(chosen)} of {len(data)} rows that were held out once, instead of {folds.count} folds",
+            *(note for note in folds.notes if note not in former),
+            *_missing_notes(data, assigned, 1),
+        ),
     )
 
 
@@ -124,16 +154,31 @@ def _predefined(data: TrainingSet, validation: npt.NDArray[np.bool_]) -> Folds:
     return Folds(assigned, 1, (*notes, *_missing_notes(data, assigned, 1)))
 
 
+def _drawn(
+    groups: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], most: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Those of the rows, rising, whose groups are drawn: whole groups of at most ``most`` rows in all."""
+    if len(rows) <= most:
+        return rows
+    _, own, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
+    kept, left = np.zeros(len(sizes), np.bool_), most
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        if size <= left:
+            kept[group] = True
+            left -= size
+    if left == most:
+        kept[sizes.argmin()] = True
+    return rows[kept[own]]
+
+
 def _strata(data: TrainingSet) -> npt.NDArray[np.int64]:
     """(N,) what is to be spread evenly: classes, the rarest of several, or steps of the values."""
     match data.task:
         case "single-label":
             return data.codes()
         case "multi-label":
-            indicator = data.indicator()
-            rarity = np.argsort(np.argsort(indicator.sum(axis=0), kind="stable"))
-            ranks: npt.NDArray[np.int64] = np.where(indicator, rarity, len(rarity)).min(axis=1)
-            return ranks
+            return _rarest(data.indicator())
         case "regression":
             values = data.values()
             spread = values.std(axis=0)
@@ -146,6 +191,16 @@ def _strata(data: TrainingSet) -> npt.NDArray[np.int64]:
             return np.fromiter(
                 (known.setdefault(row, len(known)) for row in data.labels), np.int64, len(data)
             )
+
+
+def _rarest(indicator: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """(N,) how rare the rarest class of each row is: 0 for the rarest of all, K for a row without classes."""
+    rarity = np.argsort(np.argsort(indicator.sum(axis=0), kind="stable"))
+    ranks = np.empty(len(indicator), np.int64)
+    for start in range(0, len(indicator), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        ranks[part] = np.where(indicator[part], rarity, len(rarity)).min(axis=1)
+    return ranks
 
 
 def _count(

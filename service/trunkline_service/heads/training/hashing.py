@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from trunkline_service.heads.training.training_set import TrainingSet
+
+# Hashed together; all at once they may take more memory than the embeddings.
+_TEXTS = 65_536
 
 
 def training_hash(data: TrainingSet) -> str:
@@ -25,20 +29,20 @@ def training_hash(data: TrainingSet) -> str:
     digest.update(np.array(data.embeddings.shape, dtype="<i8").tobytes())
     digest.update(data.embeddings.astype("<f4", copy=False).data)
     if plain:
-        digest.update(_texts(data.labels))
+        _add_texts(digest, data.labels)
         return digest.hexdigest()
     parts = {name: value is not None for name, value in _optional(data).items()}
     digest.update(_text(json.dumps({"task": data.task, "targets": data.targets, "parts": parts})))
     if data.task == "regression":
         digest.update(data.values().astype("<f8", copy=False).data)
     elif data.task == "single-label":
-        digest.update(_texts(data.labels))
+        _add_texts(digest, data.labels)
     else:
-        digest.update(_texts(json.dumps(row) for row in data.labels))
+        _add_texts(digest, (json.dumps(row) for row in data.labels))
     if data.weights is not None:
         digest.update(data.weights.astype("<f8", copy=False).data)
     if data.groups is not None:
-        digest.update(_texts(json.dumps(group) for group in data.groups))
+        _add_texts(digest, (json.dumps(group) for group in data.groups))
     if data.validation is not None:
         digest.update(data.validation.data)
     return digest.hexdigest()
@@ -48,13 +52,11 @@ def _optional(data: TrainingSet) -> dict[str, Any]:
     return {"weights": data.weights, "groups": data.groups, "validation": data.validation}
 
 
-def _texts(texts: Iterable[Any]) -> bytes:
-    known: dict[str, bytes] = {}
-    listed = [str(text) for text in texts]
-    for text in listed:
-        if text not in known:
-            known[text] = _text(text)
-    return b"".join(known[text] for text in listed)
+def _add_texts(digest: Any, texts: Iterable[Any]) -> None:
+    rest = map(str, texts)
+    while some := list(itertools.islice(rest, _TEXTS)):
+        known = {text: _text(text) for text in set(some)}
+        digest.update(b"".join([known[text] for text in some]))
 
 
 def _text(text: str) -> bytes:

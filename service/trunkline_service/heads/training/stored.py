@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.filters import bind
-from trunkline_service.collections.matrix import EmbeddingMatrix
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import NotEnoughData
 from trunkline_service.heads.task import Task
-from trunkline_service.heads.training.columns import Columns, find_target
+from trunkline_service.heads.training.arrow_texts import ArrowTexts
+from trunkline_service.heads.training.columns import Columns, find_target, shared_values
+from trunkline_service.heads.training.reading import Source
+from trunkline_service.heads.training.targets import Cleaned, clean
 from trunkline_service.heads.training.training_set import TrainingSet
 
 TEST_SPLITS = frozenset({"test", "testing"})
 VALIDATION_SPLITS = frozenset({"val", "valid", "validation", "dev"})
-_SCAN_ROWS = 65_536
+MEMORY_BYTES = 4 << 30
+"""Embeddings that take more than that are not read into memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +40,8 @@ class Unlabelled:
         collection_version: The version that was read.
     """
 
-    ids: tuple[str, ...]
-    sources: tuple[str, ...]
+    ids: Sequence[str]
+    sources: Sequence[str]
     embeddings: NDArray[np.float32]
     space_id: str
     collection: str
@@ -55,6 +58,8 @@ def training_set(
     test_split: str = "test",
     validation_split: str = "val",
     where: str | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    folder: Path | None = None,
 ) -> TrainingSet:
     """The rows of a collection that have a target, at one version of it.
 
@@ -72,62 +77,75 @@ def training_set(
         test_split: Value of ``split`` of the rows to test on.
         validation_split: Value of ``split`` of the rows to validate on.
         where: An SQL condition on the rows.
+        memory_bytes: Embeddings that take more than that are mapped from a file, see ``folder``.
+        folder: Where this file is, which has no name and vanishes with the set; None for the system's
+            folder for temporary files.
 
     Raises:
         CollectionNotFound: There is none.
         InvalidArgument: A column that is not there, or can't be learned for this task.
         NotEnoughData: Too few rows or classes.
+        StorageError: The collection can't be read, or ``folder`` has no room.
     """
     resolved = store.resolve(collection)
-    source = resolved.collection
-    columns = Columns(source.name, source.columns(resolved.version))
-    spec = source.spec
+    stored = resolved.collection
+    version = stored.version if resolved.version is None else resolved.version
+    columns = Columns(stored.name, stored.columns(version))
     wanted = find_target(columns, target, task)
     if group is not None:
         columns.check(group, "group by")
-    condition = wanted.condition(bind(where))
-    matrix = source.matrix(condition, resolved.version)
-    read = _read_columns(source, matrix, condition, [*wanted.columns, *([group] if group else [])])
+    source = Source(stored, version, wanted.condition(bind(where)))
+    own = [*wanted.columns, *([group] if group else [])]
+    read = source.columns(["id", "source", "split", *own])
     labels = wanted.labels([read[name] for name in wanted.columns])
-    ids, sources = matrix.ids.to_pylist(), matrix.sources.to_pylist()
-    splits = matrix.splits.to_pylist()
-    test = _of_split(splits, test_split, TEST_SPLITS)
-    validation = _of_split(splits, validation_split, VALIDATION_SPLITS) & ~test
-    learned = ~test
+    test = _of_split(read["split"], test_split, TEST_SPLITS)
+    validation = _of_split(read["split"], validation_split, VALIDATION_SPLITS) & ~test
     if len(test) and test.all():
         raise NotEnoughData(
-            f"all {len(test)} rows of collection {source.name!r} that have a target are of the test split, from "
+            f"all {len(test)} rows of collection {stored.name!r} that have a target are of the test split, from "
             "which nothing is learned; mark others for training, or name another test split"
         )
-    groups = None if group is None else [_group(value) for value in read[group].to_pylist()]
+    targets = wanted.columns if wanted.task == "regression" else ()
+    learned = _Part.of(~test, labels, wanted.task, targets, stored.name, None)
+    tested = _Part.of(test, labels, wanted.task, targets, stored.name, learned.cleaned.classes)
+    in_memory = source.size(learned.rows, tested.rows) <= memory_bytes
+    ids, sources = learned.named(read, in_memory)
+    test_ids, test_sources = tested.named(read, in_memory)
+    groups = None if group is None else _groups(read[group], learned.rows)
+    # Embeddings come through buffers as large as all that.
+    del read, labels
+    embeddings, of_test = source.embeddings(learned.rows, tested.rows, in_memory=in_memory, folder=folder)
     data = TrainingSet(
-        embeddings=_frozen(matrix.embeddings, learned),
-        labels=_chosen(labels, learned),
-        space_id=spec.space_id,
-        collection=source.name,
-        collection_version=matrix.version,
-        model=spec.model,
+        embeddings=embeddings,
+        labels=learned.cleaned.labels,
+        space_id=stored.spec.space_id,
+        collection=stored.name,
+        collection_version=version,
+        model=stored.spec.model,
         task=wanted.task,
         target=target,
-        targets=wanted.columns if wanted.task == "regression" else (),
-        ids=_chosen(ids, learned),
-        sources=_chosen(sources, learned),
-        groups=None if groups is None else _chosen(groups, learned),
-        validation=validation[learned] if validation.any() else None,
-        decode=spec.decode,
+        targets=targets,
+        ids=ids,
+        sources=sources,
+        groups=groups,
+        validation=validation[learned.rows] if validation.any() else None,
+        decode=stored.spec.decode,
+        cleaned=learned.cleaned,
     )
     if not test.any():
         return data
     return data.with_test(
-        _frozen(matrix.embeddings, test),
-        _chosen(labels, test),
-        ids=_chosen(ids, test),
-        sources=_chosen(sources, test),
+        of_test, tested.cleaned.labels, ids=test_ids, sources=test_sources, cleaned=tested.cleaned
     )
 
 
 def unlabelled(
-    store: CollectionStore, collection: str, target: str = "label", where: str | None = None
+    store: CollectionStore,
+    collection: str,
+    target: str = "label",
+    where: str | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    folder: Path | None = None,
 ) -> Unlabelled:
     """The rows whose target is null, which may be worth a label.
 
@@ -136,68 +154,98 @@ def unlabelled(
         collection: Its name, or a reference such as ``photos@7``.
         target: The column, or columns parted by commas, of which one at least is null.
         where: An SQL condition on the rows.
+        memory_bytes: As for `training_set`.
+        folder: As for `training_set`.
 
     Raises:
         CollectionNotFound: There is none.
         InvalidArgument: No such column.
+        StorageError: The collection can't be read, or ``folder`` has no room.
     """
     resolved = store.resolve(collection)
-    source = resolved.collection
-    wanted = find_target(Columns(source.name, source.columns(resolved.version)), target, None)
-    matrix = source.matrix(wanted.absent(bind(where)), resolved.version)
+    stored = resolved.collection
+    version = stored.version if resolved.version is None else resolved.version
+    wanted = find_target(Columns(stored.name, stored.columns(version)), target, None)
+    source = Source(stored, version, wanted.absent(bind(where)))
+    read = source.columns(["id", "source"])
+    every = np.ones(len(read["id"]), np.bool_)
+    in_memory = source.size(every) <= memory_bytes
+    (embeddings,) = source.embeddings(every, in_memory=in_memory, folder=folder)
     return Unlabelled(
-        ids=tuple(matrix.ids.to_pylist()),
-        sources=tuple(matrix.sources.to_pylist()),
-        embeddings=matrix.embeddings,
-        space_id=matrix.spec.space_id,
-        collection=source.name,
-        collection_version=matrix.version,
+        ids=_texts(read["id"], every, in_memory),
+        sources=_texts(read["source"], every, in_memory),
+        embeddings=embeddings,
+        space_id=stored.spec.space_id,
+        collection=stored.name,
+        collection_version=version,
     )
 
 
-def _read_columns(
-    source: Collection, matrix: EmbeddingMatrix, condition: str | None, names: Sequence[str]
-) -> dict[str, Any]:
-    """Arrow arrays of the matrix's rows, by the names of their columns."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the rows, cleaned before their embeddings are read, so that only those are which are needed.
+
+    Attributes:
+        rows: (N,) which of the rows read these are.
+        cleaned: What came of their labels.
+    """
+
+    rows: NDArray[np.bool_]
+    cleaned: Cleaned
+
+    @classmethod
+    def of(
+        cls,
+        rows: NDArray[np.bool_],
+        labels: Any,
+        task: Task,
+        targets: Sequence[str],
+        collection: str,
+        known: tuple[str, ...] | None,
+    ) -> _Part:
+        """Those of ``rows`` that are left; see `clean` for the rest."""
+        chosen = labels
+        if not rows.all():
+            chosen = (
+                labels[rows] if isinstance(labels, np.ndarray) else list(itertools.compress(labels, rows))
+            )
+        cleaned = clean(task, chosen, targets, collection, known)
+        left = rows.copy()
+        left[rows] = cleaned.kept
+        return cls(left, cleaned)
+
+    def named(self, read: Mapping[str, Any], in_memory: bool) -> tuple[Sequence[str], Sequence[str]]:
+        """Their ids and their sources."""
+        return _texts(read["id"], self.rows, in_memory), _texts(read["source"], self.rows, in_memory)
+
+
+def _of_split(splits: Any, name: str, usual: frozenset[str]) -> NDArray[np.bool_]:
+    """Which rows are of a split; under its usual name it has others too."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = {"label": matrix.labels, "id": matrix.ids, "split": matrix.splits, "source": matrix.sources}
-    others = [name for name in dict.fromkeys(names) if name not in found]
-    if not others:
-        return found
-    batches = [
-        batch.filter(pc.equal(batch.column("status"), "ok"))
-        for batch in source.scan(
-            [*others, *({"status"} - set(others))], condition, _SCAN_ROWS, version=matrix.version
-        )
-    ]
-    for name in others:
-        found[name] = pa.chunked_array([batch.column(name) for batch in batches] or [pa.array([])])
+    wanted = name.strip().lower()
+    names = usual if wanted in usual else {wanted}
+    there = splits.unique().to_pylist()
+    inside = pa.array(
+        [text for text in there if text is not None and text.strip().lower() in names], splits.type
+    )
+    found: NDArray[np.bool_] = pc.is_in(splits, inside).to_numpy()
     return found
 
 
-def _of_split(splits: Sequence[str | None], name: str, usual: frozenset[str]) -> NDArray[np.bool_]:
-    """Which rows are of a split; under its usual name it has others too."""
-    wanted = name.strip().lower()
-    names = usual if wanted in usual else {wanted}
-    # Of a million rows a handful of distinct values.
-    inside = {split: split is not None and split.strip().lower() in names for split in set(splits)}
-    return np.fromiter((inside[split] for split in splits), np.bool_, len(splits))
+def _texts(column: Any, rows: NDArray[np.bool_], in_memory: bool) -> Sequence[str]:
+    """The texts of an Arrow column in some rows; left in Arrow where the embeddings are not in memory."""
+    import pyarrow as pa
+
+    chosen = column.filter(pa.array(rows))
+    return tuple(chosen.to_pylist()) if in_memory else ArrowTexts(chosen)
 
 
-def _group(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _groups(column: Any, rows: NDArray[np.bool_]) -> tuple[str | None, ...]:
+    import pyarrow as pa
 
-
-def _chosen(values: Any, rows: NDArray[np.bool_]) -> Any:
-    if isinstance(values, np.ndarray):
-        return values[rows]
-    return values if rows.all() else list(itertools.compress(values, rows.tolist()))
-
-
-def _frozen(embeddings: NDArray[np.float32], rows: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The embeddings of some rows, read-only, so that nobody copies them once more."""
-    chosen = embeddings if rows.all() else embeddings[rows]
-    chosen.setflags(write=False)
-    return chosen
+    chosen = column.filter(pa.array(rows))
+    if pa.types.is_nested(chosen.type):
+        return tuple(None if value is None else str(value) for value in chosen.to_pylist())
+    return tuple(shared_values(chosen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy.typing as npt
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training import checks
+from trunkline_service.heads.training.arrow_texts import ArrowTexts
 from trunkline_service.heads.training.duplicates import Grouping, group_rows
 from trunkline_service.heads.training.hashing import training_hash
-from trunkline_service.heads.training.targets import clean
+from trunkline_service.heads.training.targets import Cleaned, clean
 from trunkline_service.names import near
 
 
@@ -55,6 +56,8 @@ class TrainingSet:
             several models are judged on the same images, which then have the same folds.
         known_classes: For rows that are judged and not learned from: the classes that there are. Rows
             of others are left out, and no class is too small. None for rows to learn from.
+        cleaned: Of who cleaned the rows before reading their embeddings (see `targets.clean`): what came of
+            it, and no row is left out here. ``labels`` are then those of ``cleaned``.
         notes: What was left out and what looks odd, in sentences.
 
     Raises:
@@ -85,24 +88,26 @@ class TrainingSet:
     known_classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(init=False, default=())
     _classes: tuple[str, ...] = field(init=False, default=(), repr=False)
+    cleaned: InitVar[Cleaned | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, cleaned: Cleaned | None) -> None:
         checks.check_task(self.task)
         checks.check_arrays(self.embeddings, self.labels)
         rows = len(self.embeddings)
         checks.check_lengths(rows, groups=self.groups, weights=self.weights, validation=self.validation)
         checks.check_lengths(rows, ids=self.ids or None, sources=self.sources or None)
         targets = (self.targets or (self.target,)) if self.task == "regression" else ()
-        cleaned = clean(self.task, self.labels, targets, self.collection, self.known_classes)
-        embeddings = _rows(self.embeddings, cleaned.kept)
-        checks.check_finite(embeddings, cleaned.kept, self.ids)
+        done = cleaned or clean(self.task, self.labels, targets, self.collection, self.known_classes)
+        kept = done.kept if cleaned is None else np.ones(rows, np.bool_)
+        embeddings = _rows(self.embeddings, kept)
+        checks.check_finite(embeddings, kept, self.ids)
         self._set(
             embeddings=embeddings,
-            labels=cleaned.labels,
+            labels=done.labels,
             targets=targets,
-            notes=cleaned.notes,
-            _classes=cleaned.classes,
-            **self._sides(cleaned.kept),
+            notes=done.notes,
+            _classes=done.classes,
+            **self._sides(kept),
         )
         if self.test is not None:
             self._check_test(self.test)
@@ -192,10 +197,18 @@ class TrainingSet:
         *,
         ids: Sequence[str] = (),
         sources: Sequence[str] = (),
+        cleaned: Cleaned | None = None,
     ) -> TrainingSet:
         """The same with a test split, whose rows are cleaned by the classes of this one.
 
         Rows that can't be judged (no label, a class that was not learned) are left out, with a note.
+
+        Args:
+            embeddings: As for the constructor.
+            labels: As for the constructor.
+            ids: As for the constructor.
+            sources: As for the constructor.
+            cleaned: As for the constructor; by the classes of this one.
 
         Raises:
             InvalidArgument: As the constructor.
@@ -214,10 +227,12 @@ class TrainingSet:
             sources=sources,
             decode=self.decode,
             known_classes=self.classes,
+            cleaned=cleaned,
         )
         notes = [f"test split: {note}" for note in test.notes]
         if not len(test):
-            notes.append(f"none of the {len(embeddings)} rows of the test split can be judged")
+            given = len(embeddings) if cleaned is None else len(cleaned.kept)
+            notes.append(f"none of the {given} rows of the test split can be judged")
         made = copy.copy(self)
         made._check_test(test)
         made._set(test=test if len(test) else None, notes=(*self.notes, *notes))
@@ -241,13 +256,11 @@ class TrainingSet:
 
     def _sides(self, kept: npt.NDArray[np.bool_]) -> dict[str, Any]:
         """What comes with the rows, of those that are kept."""
-        chosen = kept.tolist()
+        chosen = None if kept.all() else kept.tolist()
+        named = {"ids": self.ids, "sources": self.sources, "groups": self.groups}
         sides: dict[str, Any] = {
-            "ids": tuple(itertools.compress(self.ids, chosen)),
-            "sources": tuple(itertools.compress(self.sources, chosen)),
+            name: _frozen(values, chosen) for name, values in named.items() if values is not None
         }
-        if self.groups is not None:
-            sides["groups"] = tuple(itertools.compress(self.groups, chosen))
         if self.weights is not None:
             sides["weights"] = checks.checked_weights(self.weights)[kept]
         if self.validation is not None:
@@ -266,6 +279,13 @@ class TrainingSet:
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+
+def _frozen(values: Sequence[Any], chosen: list[bool] | None) -> Sequence[Any]:
+    """Those of the values that are chosen, or all for None, which nobody can change any more."""
+    if isinstance(values, ArrowTexts) and chosen is None:
+        return values
+    return tuple(values if chosen is None else itertools.compress(values, chosen))
 
 
 def _rows(embeddings: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

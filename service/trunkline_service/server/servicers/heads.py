@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import grpc
@@ -65,13 +66,16 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
                 test_split=request.test_split or "test",
                 promote=not request.candidate,
                 warm=request.warm,
+                report=not request.no_report,
                 progress=report,
             ),
             context,
         )
         for step in steps:
             if isinstance(step, working.Done):
-                yield heads_pb2.FitProgress(share=1.0, head=self._head(step.result.ref))
+                # Notes on what failed after it was saved are in this card alone.
+                entry = dataclasses.replace(self._workspace.heads.entry(step.result.ref), card=step.result)
+                yield heads_pb2.FitProgress(share=1.0, head=head_converters.head_to(entry))
             else:
                 yield heads_pb2.FitProgress(share=step.share, stage=step.stage)
 
@@ -106,6 +110,23 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
     def GetHead(self, request: heads_pb2.GetHeadRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
         """See heads.proto."""
         return self._head(request.head)
+
+    def GetReport(
+        self, request: heads_pb2.GetReportRequest, context: grpc.ServicerContext
+    ) -> heads_pb2.GetReportResponse:
+        """See heads.proto."""
+        card, report = self._workspace.head_report(request.head)
+        return heads_pb2.GetReportResponse(
+            head=head_converters.head_ref_to(card), report_json=report.dumps()
+        )
+
+    def Suggest(
+        self, request: heads_pb2.SuggestRequest, context: grpc.ServicerContext
+    ) -> heads_pb2.SuggestResponse:
+        """See heads.proto."""
+        count = request.count or head_converters.DEFAULT_SUGGESTIONS
+        found = self._workspace.suggest_labels(request.head, request.collection, count)
+        return head_converters.suggested_to(found)
 
     def Promote(self, request: heads_pb2.PromoteRequest, context: grpc.ServicerContext) -> heads_pb2.Head:
         """See heads.proto."""
