@@ -105,7 +105,7 @@ def test_a_head_is_fitted_and_predicts(client, space):
     )
     assert (head.metric, head.score, head.accuracy, head.serving) == ("accuracy", 1.0, 1.0, 1)
     assert head.card["hyper_parameters"]["folds"] == 3
-    assert list(dict.fromkeys(stage for stage, _ in steps)) == ["reading", "fitting", "saving"]
+    assert list(dict.fromkeys(stage for stage, _ in steps)) == ["reading", "fitting", "reporting", "saving"]
     assert client.heads() == [head] == [client.head("h")]
     found = client.predict(head="h", vectors=vectors(6), space_id=space)
     assert found.labels == ["dark", "light"] * 3

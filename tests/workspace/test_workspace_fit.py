@@ -29,7 +29,7 @@ def test_a_fit_is_saved_and_serves(workspace, shades):
     assert (card.ref, card.kind, card.collection, card.target) == ("h@1", "logistic", "shades", "label")
     assert card.metrics.accuracy == 1.0
     assert workspace.heads.card("h") == card
-    assert list(dict.fromkeys(stage for stage, _ in steps)) == ["reading", "fitting", "saving"]
+    assert list(dict.fromkeys(stage for stage, _ in steps)) == ["reading", "fitting", "reporting", "saving"]
     shares = [share for stage, share in steps if stage == "fitting"]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0

@@ -32,7 +32,7 @@ from trunkline.exceptions import (
     Unavailable,
     Unsupported,
 )
-from trunkline.heads import HeadInfo, Migration, Unknown
+from trunkline.heads import HeadInfo, Migration, Suggestion, Suggestions, Unknown
 from trunkline.local import open
 from trunkline.predictions import PredictResult
 from trunkline.results import AddResult, EmbedResult, SearchResult
@@ -79,6 +79,8 @@ __all__ = [
     "SearchResult",
     "ServerInfo",
     "SpaceMismatch",
+    "Suggestion",
+    "Suggestions",
     "Timeout",
     "Timings",
     "TrunklineError",

@@ -151,6 +151,7 @@ class HeadMethods:
         test_split: str = "test",
         candidate: bool = False,
         warm: bool = False,
+        report: bool = True,
         folds: int | None = None,
         grid: Sequence[float] | None = None,
         seed: int | None = None,
@@ -177,6 +178,7 @@ class HeadMethods:
             candidate: Save it without letting it serve.
             warm: Start from the weights and hyper-parameters of the version that serves, which takes a
                 fraction of the time where few rows have changed; for ``"logistic"``.
+            report: Make a report too, see `head_report`; it takes about as long as the fit.
             folds: Of the cross-validation.
             grid: Candidates of the kind's own hyper-parameter.
             seed: Of everything random.
@@ -204,6 +206,7 @@ class HeadMethods:
             test_split=test_split,
             candidate=candidate,
             warm=warm,
+            no_report=not report,
         )
         options = {
             "folds": folds,

@@ -115,6 +115,7 @@ class AsyncHeadMethods:
         test_split: str = "test",
         candidate: bool = False,
         warm: bool = False,
+        report: bool = True,
         folds: int | None = None,
         grid: Sequence[float] | None = None,
         seed: int | None = None,
@@ -137,6 +138,7 @@ class AsyncHeadMethods:
             test_split=test_split,
             candidate=candidate,
             warm=warm,
+            no_report=not report,
         )
         options = {
             "folds": folds,

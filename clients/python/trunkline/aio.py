@@ -13,6 +13,7 @@ from trunkline._async import AsyncCalls
 from trunkline._collections_async import AsyncCollectionMethods
 from trunkline._heads_async import AsyncHeadMethods
 from trunkline._options import MIB, TLS, Options, Rim, channel_arguments, check_target, credentials
+from trunkline._review_async import AsyncReviewMethods
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
 from trunkline._wire.chunks import columns
@@ -29,7 +30,7 @@ from trunkline.values import ModelInfo, ServerInfo
 ImageInputs: TypeAlias = Iterable[ImageInput] | AsyncIterable[ImageInput]
 
 
-class AsyncClient(AsyncCollectionMethods, AsyncHeadMethods):
+class AsyncClient(AsyncCollectionMethods, AsyncHeadMethods, AsyncReviewMethods):
     """A connection to a Trunkline server for one event loop; close it, or use it in an ``async with``.
 
     ::

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from trunkline._collections import CollectionMethods
 from trunkline._heads import HeadMethods
 from trunkline._options import MIB, TLS, Channel, Options, Rim, channel_arguments, check_target, credentials
+from trunkline._review import ReviewMethods
 from trunkline._sync import Calls
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
@@ -27,7 +28,7 @@ from trunkline.rows import Label, Scalar
 from trunkline.values import ModelInfo, ServerInfo
 
 
-class Client(CollectionMethods, HeadMethods):
+class Client(CollectionMethods, HeadMethods, ReviewMethods):
     """A connection to a Trunkline server. Threads may share one; close it, or use it in a ``with``.
 
     ::

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trunkline.values import HeadRef
+
 
 @dataclass(frozen=True)
 class HeadInfo:
@@ -83,3 +85,43 @@ class Migration:
     shared_rows: int
     agreement: float | None
     missing_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A row that is worth a label.
+
+    Attributes:
+        id: Of the row.
+        source: Where its image comes from; empty where unknown.
+        margin: How sure the head is of its answer, from 0, undecided, to 1, certain.
+        reason: The same in words.
+        likeliest: The two most probable labels with their probabilities, the more probable one first.
+    """
+
+    id: str
+    source: str
+    margin: float
+    reason: str
+    likeliest: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What to label next.
+
+    Attributes:
+        head: Which version was asked.
+        collection: Name of the collection.
+        collection_version: Its version then.
+        unlabelled: Rows that have an embedding and no label.
+        asked: How many of them the head was asked about: all, or a sample where those are too many.
+        rows: What adds most comes first.
+    """
+
+    head: HeadRef
+    collection: str
+    collection_version: int
+    unlabelled: int
+    asked: int
+    rows: tuple[Suggestion, ...]

@@ -57,7 +57,9 @@ def export_head(
     """See `Workspace.export_head`."""
     check_folder(path)
     if not replace and path.exists():
-        raise InvalidArgument(f"{str(path)!r} is there already; name another file, or replace it with --force")
+        raise InvalidArgument(
+            f"{str(path)!r} is there already; name another file, or replace it with --force"
+        )
     card, data = heads.read_model(head)
     model: ModelCard | None = None
     if fused:
@@ -67,7 +69,9 @@ def export_head(
         with whole_files(path) as (file,):
             file.write(data)
     except OSError as exc:
-        raise StorageError(f"head {card.ref} can't be written to {str(path)!r}: {exc.strerror or exc}") from exc
+        raise StorageError(
+            f"head {card.ref} can't be written to {str(path)!r}: {exc.strerror or exc}"
+        ) from exc
     return ExportedHead(card, model, path, len(data), inputs, outputs)
 
 

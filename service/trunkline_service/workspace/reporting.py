@@ -19,6 +19,9 @@ from trunkline_service.heads.training.training_set import TrainingSet
 
 _log = logging.getLogger(__name__)
 
+NO_REPORT = "it has no report"
+"""How the note of a head begins whose report could not be made or saved."""
+
 CURVE_ROWS = 200_000
 """With more rows there is no learning curve: its fits would take long, and more labels bring little."""
 
@@ -65,7 +68,7 @@ def make_report(
     except (TrunklineError, MemoryError) as exc:
         if exc is told.raised:
             raise
-        return dataclasses.replace(fitted, notes=(*fitted.notes, f"it has no report: {_why(exc)}")), None
+        return dataclasses.replace(fitted, notes=(*fitted.notes, f"{NO_REPORT}: {_why(exc)}")), None
     told(1.0)
     return fitted, document
 
@@ -76,7 +79,7 @@ def save_report(heads: HeadRegistry, card: HeadCard, report: bytes) -> HeadCard:
         heads.write_report(card.ref, report)
     except TrunklineError as exc:
         _log.warning("head %s was saved without its report: %s", card.ref, exc)
-        return dataclasses.replace(card, notes=(*card.notes, f"it has no report: {exc}"))
+        return dataclasses.replace(card, notes=(*card.notes, f"{NO_REPORT}: {exc}"))
     return card
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -65,12 +67,18 @@ def test_the_largest_numbers_are_found(columns: int, most: int) -> None:
 def test_what_no_thread_has_begun_is_dropped_when_the_fit_is_given_up(
     clouds: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trunkline_service.heads.kinds.knn._BLOCK", 1)
-    begun: list[int] = []
+    class Slow(Executor):
+        """Finishes the first task alone."""
 
-    def top(found: np.ndarray, most: int) -> np.ndarray:
-        begun.append(len(found))
-        return _top(found, most)
+        def __init__(self) -> None:
+            self.futures: list[Future[Any]] = []
+
+        def submit(self, task: Any, /, *args: Any, **named: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            if not self.futures:
+                future.set_result(task(*args, **named))
+            self.futures.append(future)
+            return future
 
     class GaveUpError(Exception):
         pass
@@ -78,10 +86,12 @@ def test_what_no_thread_has_begun_is_dropped_when_the_fit_is_given_up(
     def stop(share: float) -> None:
         raise GaveUpError
 
-    monkeypatch.setattr("trunkline_service.heads.kinds.knn._top", top)
+    slow = Slow()
+    monkeypatch.setattr("trunkline_service.heads.kinds.knn._BLOCK", 1)
+    monkeypatch.setattr("trunkline_service.heads.kinds.knn.workers", lambda: nullcontext((slow, 1)))
     with pytest.raises(GaveUpError):
-        fit_knn(clouds(per_class=1000, classes=2), progress=stop)
-    assert 0 < len(begun) < 400
+        fit_knn(clouds(), progress=stop)
+    assert [future.cancelled() for future in slow.futures] == [False] + [True] * 11
 
 
 def test_what_is_chosen_has_the_least_log_loss(clouds: Make) -> None:

@@ -335,3 +335,18 @@ def test_groups_of_a_column_of_lists(store: CollectionStore, fill: Fill) -> None
     fill(labelled(("x", "y"), ("x",), ("x", "y"), ()), name="many", multi_label=True)
     groups = training_set(store, "many", group="label").groups
     assert groups == ("['x', 'y']", "['x']", "['x', 'y']", "[]")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(slice(1, None), "and 3 have one"), ([0, 0, 1, 2, 3], "and more have one")]
+)
+def test_embeddings_that_are_not_as_many_as_rows(
+    store: CollectionStore, fill: Fill, monkeypatch: pytest.MonkeyPatch, rows: Any, said: str
+) -> None:
+    from trunkline_service.heads.training import reading
+
+    valid_vectors = reading.valid_vectors
+    monkeypatch.setattr(reading, "valid_vectors", lambda column: valid_vectors(column)[rows])
+    fill(labelled("a", "a", "b", "b"))
+    with pytest.raises(StorageError, match=f"4 rows say that they have an embedding, {said}"):
+        training_set(store, "photos")

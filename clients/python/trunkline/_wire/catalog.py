@@ -70,12 +70,19 @@ def card_of(text: str, owner: str) -> dict[str, Any]:
     Raises:
         Internal: It is no JSON object; ``owner`` names whose it is.
     """
-    if not text:
-        return {}
+    return document(text, f"the server's card of {owner}") if text else {}
+
+
+def document(text: str, what: str) -> dict[str, Any]:
+    """The JSON object in a text.
+
+    Raises:
+        Internal: It is none; ``what`` names it.
+    """
     try:
-        card = json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError as exc:
-        raise Internal(f"the server's card of {owner} is not JSON: {exc}") from exc
-    if not isinstance(card, dict):
-        raise Internal(f"the server's card of {owner} is no JSON object")
-    return card
+        raise Internal(f"{what} is not JSON: {exc}") from exc
+    if not isinstance(found, dict):
+        raise Internal(f"{what} is no JSON object")
+    return found

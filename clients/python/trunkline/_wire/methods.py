@@ -107,6 +107,8 @@ MIGRATE = Method(
 )
 LIST_HEADS = Method("/trunkline.v1.Heads/ListHeads", heads_pb2.ListHeadsRequest, heads_pb2.ListHeadsResponse)
 GET_HEAD = Method("/trunkline.v1.Heads/GetHead", heads_pb2.GetHeadRequest, heads_pb2.Head)
+GET_REPORT = Method("/trunkline.v1.Heads/GetReport", heads_pb2.GetReportRequest, heads_pb2.GetReportResponse)
+SUGGEST = Method("/trunkline.v1.Heads/Suggest", heads_pb2.SuggestRequest, heads_pb2.SuggestResponse)
 PROMOTE = Method("/trunkline.v1.Heads/Promote", heads_pb2.PromoteRequest, heads_pb2.Head)
 ROLLBACK = Method("/trunkline.v1.Heads/Rollback", heads_pb2.RollbackRequest, heads_pb2.Head)
 DELETE_HEAD = Method(
@@ -152,6 +154,8 @@ ALL: tuple[Method[Any, Any], ...] = (
     MIGRATE,
     LIST_HEADS,
     GET_HEAD,
+    GET_REPORT,
+    SUGGEST,
     PROMOTE,
     ROLLBACK,
     DELETE_HEAD,

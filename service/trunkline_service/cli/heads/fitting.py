@@ -8,7 +8,7 @@ import click
 
 import trunkline
 from trunkline_service.cli import output
-from trunkline_service.cli.heads.group import described, stages
+from trunkline_service.cli.heads.group import described, print_tables, stages
 from trunkline_service.cli.options import Place, place_options
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.evaluation.evaluate import Evaluation
@@ -43,10 +43,13 @@ _TRANSFORMS = ("standardise", "l2", "whiten", "none")
 @click.option("--normal", metavar="LABEL", help="For --kind anomaly: the label of what is normal.")
 @click.option("--candidate", is_flag=True, help="Save it without letting it serve; see 'heads promote'.")
 @click.option("--warm", is_flag=True, help="Start from the version that serves; for small corrections.")
+@click.option("--no-report", is_flag=True, help="Make no report, which takes about as long as the fit.")
 @click.option("--precision", type=click.Choice(("float32", "float64")), help="Of the solver.")
 @click.option("--device", metavar="NAME", help="cpu, or a device such as cuda.  [default: cpu]")
 @place_options
-def fit(collection: str, name: str, kind: str, place: Place, grid: str | None, **options: Any) -> None:
+def fit(
+    collection: str, name: str, kind: str, place: Place, grid: str | None, no_report: bool, **options: Any
+) -> None:
     """Fits a head on the labels of COLLECTION and evaluates it by cross-validation.
 
     Example: trunkline heads fit photos --name flowers
@@ -54,16 +57,26 @@ def fit(collection: str, name: str, kind: str, place: Place, grid: str | None, *
     candidates = None if grid is None else _grid(grid)
     with place.client() as client:
         with stages(place.json) as progress:
-            head = client.fit_head(collection, name, kind, grid=candidates, progress=progress, **options)
+            head = client.fit_head(
+                collection,
+                name,
+                kind,
+                grid=candidates,
+                report=not no_report,
+                progress=progress,
+                **options,
+            )
         if head.model:
             output.say_about(client, head.model)
     if place.json:
         output.print_json(described(head))
         return
-    _report(HeadCard.from_json(head.card), head)
+    _tell(HeadCard.from_json(head.card), head, reported=not no_report)
 
 
-def _report(card: HeadCard, head: trunkline.HeadInfo) -> None:
+def _tell(card: HeadCard, head: trunkline.HeadInfo, *, reported: bool) -> None:
+    from trunkline_service.workspace.reporting import NO_REPORT
+
     output.say(
         f"head {card.ref} ({card.kind}) on {output.counted(card.rows, 'row')} of {card.collection} "
         f"version {card.collection_version}"
@@ -77,12 +90,11 @@ def _report(card: HeadCard, head: trunkline.HeadInfo) -> None:
     tables = [None if card.metrics is None else figures_table("cross-validated", card.metrics)]
     tables += [None if card.test_metrics is None else figures_table("test split", card.test_metrics)]
     tables += [None if card.metrics is None else classes_table(card.metrics)]
-    for table in tables:
-        if table is not None and table.rows:
-            output.say(f"\n{table.title}")
-            output.table(table.header, table.rows, table.numbers)
+    print_tables(tables)
     for note in card.notes:
         output.warn(note)
+    if reported and not any(note.startswith(NO_REPORT) for note in card.notes):
+        output.hint(f"labels that look wrong, what more labels would buy: trunkline heads report {card.ref}")
     if head.serving == head.version:
         output.hint(f"next: trunkline predict IMAGE --head {card.name}")
     else:

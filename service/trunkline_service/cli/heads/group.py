@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 
 import trunkline
 from trunkline_service.cli import output
+from trunkline_service.heads.report.text import TextTable
 
 
 @click.group(short_help="Fit, list, show and promote heads: small models over a collection's embeddings.")
@@ -46,6 +47,14 @@ def described(head: trunkline.HeadInfo) -> dict[str, Any]:
         "aliases": head.aliases,
         "shadow": head.shadow,
     }
+
+
+def print_tables(tables: Iterable[TextTable | None]) -> None:
+    """Prints the tables of a report, each under its title; those without rows are left out."""
+    for table in tables:
+        if table is not None and table.rows:
+            output.say(f"\n{table.title}")
+            output.table(table.header, table.rows, table.numbers)
 
 
 def figure(head: trunkline.HeadInfo) -> str:

@@ -73,6 +73,8 @@ class Source:
         Raises:
             StorageError: The disk is full, or the collection can't be read.
         """
+        import pyarrow as pa
+
         dim = self.collection.spec.dim
         count, end = len(parts[0]), 0
         with ExitStack() as stack:
@@ -95,4 +97,7 @@ class Source:
                     f"collection {self.collection.name!r}, version {self.version}: {count} rows say that they have "
                     f"an embedding, and {'more' if end > count else end} have one; restore it from a copy"
                 )
+            if not in_memory:
+                # Arrow keeps what its batches took, which is no small part of what is left for the fit.
+                pa.default_memory_pool().release_unused()
             return tuple(rows.whole() for rows in gathered)

@@ -116,9 +116,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
     ) -> heads_pb2.GetReportResponse:
         """See heads.proto."""
         card, report = self._workspace.head_report(request.head)
-        return heads_pb2.GetReportResponse(
-            head=head_converters.head_ref_to(card), report_json=report.dumps()
-        )
+        return heads_pb2.GetReportResponse(head=head_converters.head_ref_to(card), report_json=report.dumps())
 
     def Suggest(
         self, request: heads_pb2.SuggestRequest, context: grpc.ServicerContext
