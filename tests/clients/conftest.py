@@ -102,6 +102,7 @@ class Fake:
     restless_heads: bool = False
     endless_fits: bool = False
     headless_fits: bool = False
+    report: str = '{"task": "single-label"}'
     # Used up one a fit, after its first messages.
     break_fits: deque[Refusal] = field(default_factory=deque)
     # Used up one a call that changes something, after it has.
@@ -342,6 +343,26 @@ class Services(
                 gone = (("trunkline-reason", "head_not_found"),)
                 refuse(context, Refusal(grpc.StatusCode.NOT_FOUND, f"no head {request.head!r}", gone))
             return self.head(int(request.head.partition("@")[2] or self.fake.head_version))
+
+    def GetReport(self, request, context):
+        with self.fake.serving(request, context, []):
+            return heads_pb2.GetReportResponse(report_json=self.fake.report)
+
+    def Suggest(self, request, context):
+        with self.fake.serving(request, context, []):
+            pairs = [heads_pb2.LabelProbability(label=label, probability=0.5) for label in ("a", "b")]
+            rows = [
+                heads_pb2.Suggestion(id=f"{rank}", source="s", margin=0.25, reason="why", likeliest=pairs)
+                for rank in range(min(request.count, 3))
+            ]
+            return heads_pb2.SuggestResponse(
+                head=heads_pb2.HeadRef(name=request.head, version=2, space_id=self.fake.space_id),
+                collection=request.collection,
+                collection_version=7,
+                unlabelled=9,
+                asked=5,
+                suggestions=rows,
+            )
 
     def Promote(self, request, context):
         with self.fake.serving(request, context, []):

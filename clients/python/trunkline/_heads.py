@@ -178,7 +178,7 @@ class HeadMethods:
             candidate: Save it without letting it serve.
             warm: Start from the weights and hyper-parameters of the version that serves, which takes a
                 fraction of the time where few rows have changed; for ``"logistic"``.
-            report: Make a report too, see `head_report`; it takes about as long as the fit.
+            report: Make a report too, see `head_report`; it can take longer than the fit.
             folds: Of the cross-validation.
             grid: Candidates of the kind's own hyper-parameter.
             seed: Of everything random.

@@ -110,7 +110,7 @@ def _learn(server: object, client: trunkline.Client, folder: Path) -> None:
     assert isinstance(server, Server)
     _step("4", "learn a new task from the stored embeddings; the backbone stays as it is")
     started = time.perf_counter()
-    card = server.workspace.fit_head(_COLLECTION, _HEAD)
+    card = server.workspace.fit_head(_COLLECTION, _HEAD, report=False)
     assert isinstance(card.metrics, Evaluation), "a fitted classifier was evaluated"
     low, high = card.metrics.accuracy_interval
     output.say(

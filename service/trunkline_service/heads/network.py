@@ -75,8 +75,8 @@ class Mlp:
 class Neighbours:
     """Votes of the k nearest training rows by inner product, each weighted ``exp(similarity / temperature)``.
 
-    Gives the logarithm of each class's share of the weight, smoothed by ``smoothing`` so that no class
-    is impossible; the softmax of that is the share.
+    Gives ``sharpness`` times the logarithm of each class's share of the weight, smoothed by ``smoothing`` so
+    that no class is impossible; at sharpness 1 the softmax of that is the share.
 
     Attributes:
         rows: (M, dim) float32, of length 1 where the network normalises.
@@ -85,6 +85,7 @@ class Neighbours:
         k: At most M.
         temperature: Of the weights.
         smoothing: Added to each class's share before the logarithm.
+        sharpness: One over the temperature that calibration found.
     """
 
     rows: Vectors
@@ -93,6 +94,7 @@ class Neighbours:
     k: int
     temperature: float
     smoothing: float = 1e-3
+    sharpness: float = 1.0
 
     def __call__(self, rows: Vectors) -> Vectors:
         """(N, K)."""
@@ -103,7 +105,7 @@ class Neighbours:
         shares = np.zeros((len(rows), self.classes), np.float32)
         np.add.at(shares, (np.arange(len(rows))[:, None], self.codes[nearest]), weights)
         shares /= shares.sum(axis=1, keepdims=True)
-        logged: Vectors = np.log(shares + np.float32(self.smoothing))
+        logged: Vectors = np.float32(self.sharpness) * np.log(shares + np.float32(self.smoothing))
         return logged
 
 

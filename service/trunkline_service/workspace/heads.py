@@ -75,8 +75,8 @@ class HeadWork:
             promote: Whether the new version serves from then on.
             warm: Whether to start from the weights and hyper-parameters of the version that serves, which
                 takes a fraction of the time where few rows have changed; for ``logistic``.
-            report: Whether to make a report too, which takes about as long as the fit. A warm fit's lacks
-                the learning curve, and so does that of more than 200,000 rows: it is quick.
+            report: Whether to make a report too, which can take longer than the fit: its learning curve
+                fits again. That of a warm fit, or of more than 200,000 rows, has no such curve, and is quick.
             progress: Told of stages. What it raises ends the fit, and nothing is saved.
 
         Raises:

@@ -61,6 +61,8 @@ def make_report(
             curve=not warm and len(data) <= CURVE_ROWS,
             progress=told,
         )
+        if told.raised is not None:
+            raise told.raised
         if warm:
             left_out = "no learning curve: it is left out where a fit starts from an earlier version"
             report = dataclasses.replace(report, notes=(*report.notes, left_out))

@@ -89,7 +89,7 @@ def suggest_rows(
             f"head {card.ref} is for {card.task}, and rows can be suggested by a head that classifies alone"
         )
     store.resolve(collection).collection.check_space(card.space_id)
-    found = unlabelled(store, collection, card.target)
+    found = unlabelled(store, collection, target=card.target)
     rows = _asked(len(found.ids), max(1, held // len(card.classes)))
     probabilities, vectors = _probabilities(loaded, found, rows)
     suggestions = suggest(

@@ -15,7 +15,8 @@ from trunkline_service.heads.solver.losses import Softmax
 from trunkline_service.heads.solver.passes import Pass, Values
 from trunkline_service.heads.solver.problems import Problems
 from trunkline_service.heads.solver.rows import Rows
-from trunkline_service.heads.solver.sweep import Sweep, workers
+from trunkline_service.heads.solver.sweep import Sweep
+from trunkline_service.heads.solver.workers import workers
 
 CS = tuple(float(c) for c in np.logspace(-4, 4, 10))
 FOLDS = 5
@@ -62,10 +63,9 @@ def ours(rows: Array, codes: Array, folds: Array) -> tuple[float, dict[tuple[flo
             max_iterations=10_000,
         )
         counted = sweep.evaluate = Counted(sweep.evaluate, len(rows))
-        whole = folded = None
+        folded = None
         for c in CS:
-            whole = sweep.whole(c, whole)
-            folded = sweep.folds(whole, folded)
+            folded = sweep.folds(c, folded)
             assert folded.solution.converged.all(), f"C = {c:g} did not converge"
             for fold in range(FOLDS):
                 found[c, fold] = sweep.features(folded.solution, fold)

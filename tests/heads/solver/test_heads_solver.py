@@ -18,8 +18,9 @@ from trunkline_service.heads.solver.losses import Loss, Sigmoid, Softmax
 from trunkline_service.heads.solver.passes import NumpyPass
 from trunkline_service.heads.solver.problems import NO_FOLD, Problems
 from trunkline_service.heads.solver.rows import Rows
-from trunkline_service.heads.solver.sweep import Sweep, workers
+from trunkline_service.heads.solver.sweep import Sweep
 from trunkline_service.heads.solver.torch_pass import TorchPass
+from trunkline_service.heads.solver.workers import workers
 
 Array = np.ndarray[Any, Any]
 
@@ -169,8 +170,7 @@ def test_folds_together_are_each_fold_alone(threads: Any, cloud: Any, name: str)
     rows, codes, folds = cloud
     loss, outputs = loss_of(name, codes)
     sweep = sweep_of(threads, rows, loss, outputs, folds=folds)
-    first = sweep.whole(0.05)
-    together = sweep.folds(sweep.whole(0.5, first), sweep.folds(first))
+    together = sweep.held_out(sweep.folds(0.5, sweep.folds(0.05)))
     for fold in range(3):
         rest = folds != fold
         own = loss_of(name, codes[rest])[0]
@@ -178,11 +178,11 @@ def test_folds_together_are_each_fold_alone(threads: Any, cloud: Any, name: str)
         coefficients, intercepts = alone.features(alone.whole(0.5).solution)
         logits = rows[~rest] @ coefficients.T + intercepts
         logits -= logits.mean(axis=1, keepdims=True) if name == "softmax" else 0
-        found = together.logits[~rest]
+        found = together[~rest]
         found = found - (found.mean(axis=1, keepdims=True) if name == "softmax" else 0)
         np.testing.assert_allclose(found, logits, atol=1e-5)
-    assert np.isnan(together.logits[folds == -1]).all()
-    assert np.isfinite(together.logits[folds >= 0]).all()
+    assert np.isnan(together[folds == -1]).all()
+    assert np.isfinite(together[folds >= 0]).all()
 
 
 def test_a_path_ends_where_a_cold_start_ends(threads: Any, cloud: Any) -> None:
@@ -218,7 +218,7 @@ def test_rows_that_stay_in_a_file_give_the_same(threads: Any, cloud: Any, tmp_pa
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
     kept = sweep_of(threads, rows.astype(np.float32), Softmax(codes), 4, folds=folds)
     read = sweep_of(threads, mapped, Softmax(codes), 4, folds=folds, kept_bytes=0)
-    found = [sweep.folds(sweep.whole(1.0)).logits for sweep in (kept, read)]
+    found = [sweep.held_out(sweep.folds(1.0)) for sweep in (kept, read)]
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
 
@@ -289,3 +289,28 @@ def test_wide_rows_keep_their_features() -> None:
         Basis.of(Rows(np.ones((10, 64), np.float32), as_it_is, np.float64), np.ones(10), 3).vectors
         is not None
     )
+
+
+def test_folds_do_not_know_what_they_left_out(threads: Any) -> None:
+    # Nothing can be learned from noise; with more features than rows, all rows together learn it by heart.
+    generator = np.random.default_rng(11)
+    rows, codes = generator.normal(size=(150, 400)).astype(np.float32), generator.integers(0, 3, 150)
+    sweep = sweep_of(threads, rows, Softmax(codes), 3, folds=np.arange(150) % 5, dtype=np.float32)
+    folded = None
+    for c in (1e-3, 1.0, 1000.0):
+        folded = sweep.folds(c, folded)
+        assert (sweep.held_out(folded).argmax(axis=1) == codes).mean() < 0.5
+    whole = sweep.whole(1000.0)
+    coefficients, intercepts = sweep.features(whole.solution)
+    assert ((rows @ coefficients.T + intercepts).argmax(axis=1) == codes).all()
+
+
+def test_a_tolerance_knows_no_units(threads: Any, cloud: Any) -> None:
+    rows, codes, _ = cloud
+    found = []
+    for scale in (1.0, 1e-5):
+        # The same problem in other units: the penalty is one of the weights.
+        sweep = sweep_of(threads, scale * rows, Softmax(codes), 4, dtype=np.float32)
+        found.append(sweep.whole(1.0 / scale**2).solution)
+    assert found[0].losses == pytest.approx(found[1].losses, rel=5e-3)
+    assert found[1].iterations[0] > 3

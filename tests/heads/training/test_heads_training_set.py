@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trunkline_service.errors import InvalidArgument, NotEnoughData
+from trunkline_service.heads.training import checks, hashing
 from trunkline_service.heads.training.notes import look_alikes
 from trunkline_service.heads.training.training_set import TrainingSet
 
@@ -88,6 +89,16 @@ def test_values_that_are_not_finite_are_refused_by_their_row(make_set: MakeSet, 
         make_set(embeddings, ["a", None, "a", "b", "b", "a"])
 
 
+def test_rows_that_are_not_finite_are_found_in_every_chunk(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_CHUNK_ROWS", 2)
+    embeddings = rows(9)
+    embeddings[[2, 3, 8]] = np.nan
+    with pytest.raises(InvalidArgument, match=r"3 of 8 labelled rows .*\(rows 2, 3, 8\)"):
+        make_set(embeddings, ["a", None, "a", "b", "b", "a", "a", "a", "a"])
+
+
 @pytest.mark.parametrize(
     ("embeddings", "labels", "message"),
     [
@@ -128,6 +139,14 @@ def test_the_hash_sees_values_labels_order_and_shape(make_set: MakeSet) -> None:
     }
     assert first not in others
     assert len(others) == 5
+
+
+def test_the_hash_does_not_depend_on_how_much_is_hashed_at_a_time(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = make_set(rows(5), ["a", "b", "a", "c", "c"]).training_hash()
+    monkeypatch.setattr(hashing, "_TEXTS", 2)
+    assert make_set(rows(5), ["a", "b", "a", "c", "c"]).training_hash() == expected
 
 
 def test_the_hash_does_not_run_labels_together(make_set: MakeSet) -> None:

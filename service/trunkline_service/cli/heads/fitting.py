@@ -43,7 +43,7 @@ _TRANSFORMS = ("standardise", "l2", "whiten", "none")
 @click.option("--normal", metavar="LABEL", help="For --kind anomaly: the label of what is normal.")
 @click.option("--candidate", is_flag=True, help="Save it without letting it serve; see 'heads promote'.")
 @click.option("--warm", is_flag=True, help="Start from the version that serves; for small corrections.")
-@click.option("--no-report", is_flag=True, help="Make no report, which takes about as long as the fit.")
+@click.option("--no-report", is_flag=True, help="Make no report, which can take longer than the fit.")
 @click.option("--precision", type=click.Choice(("float32", "float64")), help="Of the solver.")
 @click.option("--device", metavar="NAME", help="cpu, or a device such as cuda.  [default: cpu]")
 @place_options

@@ -36,8 +36,8 @@ from trunkline_service.heads.report.text import tables
 def report(name: str, page: Path | None, root: Path | None, opened: bool, place: Place) -> None:
     """Prints the report that was made when head NAME was fitted: figures, curves, labels that look wrong.
 
-    The page lets you tick the labels to change and saves corrections.csv, which 'collections relabel
-    COLLECTION --from corrections.csv' reads.
+    The page of --html has plots and images too. In it you tick the labels to change and save
+    corrections.csv; then 'collections relabel COLLECTION --from corrections.csv' and 'heads fit --warm'.
 
     Example: trunkline heads report flowers --html flowers.html --root photos/
     """
@@ -57,28 +57,25 @@ def report(name: str, page: Path | None, root: Path | None, opened: bool, place:
     if place.json:
         output.print_json(document)
     else:
-        _print(found, card)
-    if page is not None:
-        _tell(page, opened)
-    else:
+        _print(found, card, whole=page is None)
+    if page is None:
         output.hint(
             f"with plots and images: trunkline heads report {head} --html {card.name}.html --root FOLDER"
         )
+        return
+    (output.hint if place.json else output.say)(f"wrote {page}")
+    if opened and not webbrowser.open(page.resolve().as_uri()):
+        output.warn(f"no browser was found here; open {page} in one")
 
 
-def _print(found: Report, card: HeadCard) -> None:
+def _print(found: Report, card: HeadCard, *, whole: bool) -> None:
     output.say(
         f"head {card.ref} ({card.kind}) on {output.counted(card.rows, 'row')} of {card.collection} "
         f"version {card.collection_version}"
     )
     for sentence in findings(found):
         output.say(sentence)
-    print_tables(tables(found))
+    if whole:
+        print_tables(tables(found))
     for note in found.notes:
         output.warn(note)
-
-
-def _tell(page: Path, opened: bool) -> None:
-    output.hint(f"wrote {page}")
-    if opened and not webbrowser.open(page.resolve().as_uri()):
-        output.warn(f"no browser was found here; open {page} in one")

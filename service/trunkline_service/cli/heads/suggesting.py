@@ -33,19 +33,18 @@ def suggest(name: str, collection: str, count: int, place: Place) -> None:
     """
     with place.client() as client:
         found = client.suggest_labels(name, collection, count)
+        head = client.head(str(found.head))
     if place.json:
         output.print_json(_document(found))
         return
     if not found.rows:
-        output.hint(f"no row of {found.collection} lacks a label that {found.head} could give")
+        output.hint(f"no row of {found.collection} is without a value of {head.card['target']}")
         return
-    rows = [(row.id, row.source, *_likeliest(row), row.reason, f"{row.margin:.2f}") for row in found.rows]
-    output.table(("id", "source", "likeliest", "next", "unsure of", "margin"), rows, numbers=("margin",))
+    rows = [(row.id, row.source, *_likeliest(row), row.reason) for row in found.rows]
+    output.table(("id", "source", "likeliest", "next", "why"), rows)
     output.hint(_looked_at(found))
-    output.hint(
-        f"next: trunkline collections relabel {found.collection} --id ID --label LABEL, then "
-        f"trunkline heads fit {found.collection} --name {found.head.name} --warm"
-    )
+    if head.card["target"] == "label":
+        output.hint(f"next: trunkline collections relabel {found.collection} --id ID --label LABEL")
 
 
 def _document(found: trunkline.Suggestions) -> dict[str, object]:
@@ -64,8 +63,8 @@ def _document(found: trunkline.Suggestions) -> dict[str, object]:
 
 
 def _likeliest(row: trunkline.Suggestion) -> tuple[str, str]:
-    named = [f"{label} ({probability:.0%})" for label, probability in row.likeliest]
-    return named[0], named[1] if len(named) > 1 else ""
+    labels = [label for label, _ in row.likeliest]
+    return labels[0], labels[1] if len(labels) > 1 else ""
 
 
 def _looked_at(found: trunkline.Suggestions) -> str:

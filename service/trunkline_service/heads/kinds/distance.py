@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from trunkline_service.heads.network import Distance
 from trunkline_service.heads.solver.moments import Moments, moments_by_fold
-from trunkline_service.heads.solver.sweep import workers
+from trunkline_service.heads.solver.workers import workers
 
 Rows = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 The votes are weighted by ``exp(cosine / temperature)``, as in Wu et al. 2018 ("Unsupervised Feature Learning
 via Non-Parametric Instance Discrimination") and DINO (Caron et al. 2021). How many vote, the temperature and
-the smoothing are chosen by held-out log loss, so that the probabilities need no calibration of their own.
+the smoothing are chosen by held-out log loss; a temperature sharpens what is left too cautious.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.evaluation.evaluate import evaluate
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.finish import finish
+from trunkline_service.heads.kinds.judged import judge
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.network import Neighbours, Network, Normaliser
 from trunkline_service.heads.options import FitOptions, Progress, silent
-from trunkline_service.heads.solver.sweep import workers
+from trunkline_service.heads.solver.workers import workers
 from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
@@ -65,11 +65,11 @@ def fit_knn(
     near = _nearest(rows, codes, folds, _usable(options.grid, folds), report)
     chosen = _chosen(near, codes, len(data.classes), data.weights)
     report(0.95)
-    shares = _probabilities(near, chosen, len(data.classes))
-    held_out = folds.assigned >= 0
-    weights = None if data.weights is None else data.weights[held_out]
+    judged = judge(data, folds, np.log(_probabilities(near, chosen, len(data.classes))))
     smoothing = chosen.smoothing / len(data.classes)
-    body = Neighbours(rows, codes, len(data.classes), chosen.k, chosen.temperature, smoothing)
+    body = Neighbours(
+        rows, codes, len(data.classes), chosen.k, chosen.temperature, smoothing, 1 / judged.temperature
+    )
     network = Network(body, "softmax", normaliser)
     head = finish(
         "knn",
@@ -77,8 +77,9 @@ def fit_knn(
         options,
         network,
         folds.assigned,
-        evaluation=evaluate(codes[held_out], shares[held_out], data.classes, folds.count, weights=weights),
-        out_of_fold=shares,
+        evaluation=judged.evaluation,
+        out_of_fold=judged.out_of_fold,
+        temperature=judged.temperature,
         hyper_parameters={
             "k": chosen.k,
             "vote_temperature": chosen.temperature,

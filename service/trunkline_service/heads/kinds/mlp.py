@@ -25,7 +25,7 @@ from trunkline_service.heads.kinds.weighing import row_weights
 from trunkline_service.heads.network import Activation, Linear, Mlp, Network, Normaliser
 from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
 from trunkline_service.heads.solver import mlp as solver
-from trunkline_service.heads.solver.sweep import workers
+from trunkline_service.heads.solver.workers import workers
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.heads.solver.sweep import Folded, Sweep, Whole
+from trunkline_service.heads.solver.sweep import Solved, Sweep
 
 # scikit-learn's C: from almost nothing learned to almost no penalty. Most heads settle between 1e-4 and 1.
 COARSE = tuple(10.0**power for power in range(-6, 4))
@@ -32,7 +32,7 @@ class Chosen:
         failures: Those that stopped before their tolerance.
     """
 
-    whole: Whole
+    whole: Solved
     logits: NDArray[Any]
     tried: tuple[tuple[float, float], ...]
     runs: int
@@ -47,7 +47,7 @@ class PenaltySearch:
         sweep: Sweep,
         score: Callable[[NDArray[Any]], float],
         report: Callable[[float], None],
-        begin: Whole | None = None,
+        begin: Solved | None = None,
     ) -> None:
         """Prepares.
 
@@ -59,8 +59,8 @@ class PenaltySearch:
         """
         self._sweep, self._score, self._report = sweep, score, report
         self._begin = begin
-        self._wholes: dict[float, Whole] = {}
-        self._folded: dict[float, Folded] = {}
+        # The folds' solutions of the nearest values that were tried, as many as there is room for.
+        self._solved: dict[float, Solved] = {}
         self._losses: dict[float, float] = {}
         self._best: tuple[float, NDArray[Any]] | None = None
         self._runs = self._failures = 0
@@ -91,17 +91,21 @@ class PenaltySearch:
         return self._chosen()
 
     def _try(self, c: float) -> float:
-        near = min(self._wholes, key=lambda other: abs(np.log(other / c)), default=None)
-        whole = self._sweep.whole(c, self._begin if near is None else self._wholes[near])
-        folded = self._sweep.folds(whole, None if near is None else self._folded[near])
-        self._wholes[c], self._folded[c] = whole, folded
-        for solution in (whole.solution, folded.solution):
-            self._runs += len(solution.converged)
-            self._failures += int((~solution.converged).sum())
-        loss = self._losses[c] = self._score(folded.logits)
+        near = min(self._solved, key=lambda other: abs(np.log(other / c)), default=None)
+        folds = self._sweep.folds(c, None if near is None else self._solved[near])
+        self._count(folds)
+        logits = self._sweep.held_out(folds)
+        loss = self._losses[c] = self._score(logits)
+        self._solved[c] = folds
         if self._best_c() == c:
-            self._best = (c, folded.logits)
+            self._best = (c, logits)
+        for other in sorted(self._solved, key=lambda other: abs(np.log(other / c)))[self._sweep.room :]:
+            del self._solved[other]
         return loss
+
+    def _count(self, solved: Solved) -> None:
+        self._runs += len(solved.solution.converged)
+        self._failures += int((~solved.solution.converged).sum())
 
     def _best_c(self) -> float:
         return min(sorted(self._losses), key=lambda c: self._losses[c])
@@ -109,5 +113,15 @@ class PenaltySearch:
     def _chosen(self) -> Chosen:
         assert self._best is not None, "a grid has at least one value"
         c, logits = self._best
-        tried = tuple(sorted(self._losses.items()))
-        return Chosen(self._wholes[c], logits, tried, self._runs, self._failures)
+        whole = self._begin
+        if whole is None:
+            # On all rows, along the values up to the best: a path costs less than a cold start.
+            for step in sorted(self._losses):
+                whole = self._sweep.whole(step, whole)
+                if step == c:
+                    break
+        else:
+            whole = self._sweep.whole(c, whole)
+        assert whole is not None
+        self._count(whole)
+        return Chosen(whole, logits, tuple(sorted(self._losses.items())), self._runs, self._failures)

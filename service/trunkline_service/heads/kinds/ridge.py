@@ -28,7 +28,7 @@ from trunkline_service.heads.network import Activation, Linear, Network, Normali
 from trunkline_service.heads.options import FitOptions, Progress, Transform, silent
 from trunkline_service.heads.solver.ridge import FoldPath, LeaveOneOut, Path
 from trunkline_service.heads.solver.ridge_spectrum import Affine
-from trunkline_service.heads.solver.sweep import workers
+from trunkline_service.heads.solver.workers import workers
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.kinds.transforms import FittedTransform
 from trunkline_service.heads.network import Linear, Network
-from trunkline_service.heads.solver.sweep import Sweep, Whole
+from trunkline_service.heads.solver.sweep import Solved, Sweep
 from trunkline_service.heads.training.training_set import TrainingSet
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class Previous:
 
 def start_of(
     previous: Previous, data: TrainingSet, transform: FittedTransform, sweep: Sweep, binary: bool
-) -> Whole:
+) -> Solved:
     """The earlier version's weights as a solution near the one that is looked for.
 
     Raises:
@@ -59,13 +59,23 @@ def start_of(
     )
     if not alike or not isinstance(body, Linear) or not isinstance(c, float):
         raise InvalidArgument(
-            f"head {previous.ref} can't be refitted on collection {data.collection!r}: it must be logistic, of "
-            "the same classes and space; fit it without its earlier version"
+            f"head {previous.ref} can't be refitted on collection {data.collection!r}: {_difference(previous, data)}; "
+            "leave --warm out to fit it afresh"
         )
     coefficients, intercepts = _unfolded(body, transform, previous.temperature)
     if binary:
         coefficients, intercepts = np.diff(coefficients, axis=0), np.diff(intercepts)
     return sweep.started(c, coefficients, intercepts)
+
+
+def _difference(previous: Previous, data: TrainingSet) -> str:
+    if previous.kind != "logistic":
+        return f"it is of kind {previous.kind}, and only logistic heads are"
+    if previous.space_id != data.space_id:
+        return f"it takes embeddings of space {previous.space_id}, and these are of {data.space_id}"
+    if previous.classes != data.classes:
+        return f"it has {len(previous.classes)} classes, and the rows have {len(data.classes)} or others"
+    return "its weights or its C are not those of a fit"
 
 
 def _unfolded(body: Linear, transform: FittedTransform, temperature: float) -> tuple[Floats, Floats]:

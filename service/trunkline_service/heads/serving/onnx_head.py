@@ -140,7 +140,8 @@ def _neighbours(graph: Graph, rows: str, body: Neighbours, output: str) -> str:
     smoothed = graph.add(
         "Add", graph.add("Div", votes, total), graph.array("smoothing", np.float32(body.smoothing))
     )
-    return graph.add("Log", smoothed, output=output)
+    logged = graph.add("Log", smoothed)
+    return graph.add("Mul", logged, graph.array("sharpness", np.float32(body.sharpness)), output=output)
 
 
 def _distance(graph: Graph, rows: str, distance: Distance, prefix: str) -> str:

@@ -19,7 +19,7 @@ from trunkline_service.heads.solver.problems import Problems
 
 Array = NDArray[Any]
 
-_MEMORY = 10
+MEMORY = 10
 _DECREASE = 1e-4
 _HALVINGS = 12
 
@@ -30,7 +30,7 @@ class Tolerance:
 
     Attributes:
         decrement: What another step is expected to take off the loss, as a share of the loss.
-        gradient: Largest absolute entry of the mean loss's gradient (scikit-learn's ``tol``).
+        gradient: Largest absolute entry of the mean loss's gradient, as a share of that at zero weights.
         noise: Relative rounding error of a loss, which a step may seem to add.
         floor: Absolute one, of losses next to nothing.
     """
@@ -41,8 +41,8 @@ class Tolerance:
     floor: float
 
 
-FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-5, noise=1e-6, floor=1e-9)
-FLOAT64 = Tolerance(decrement=1e-14, gradient=1e-12, noise=1e-14, floor=1e-17)
+FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-4, noise=1e-6, floor=1e-9)
+FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, noise=1e-14, floor=1e-17)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +50,9 @@ class Pair:
     """A step and the change of the gradient along it: what L-BFGS knows of the curvature.
 
     Attributes:
-        step: (K, B or 1, P).
-        change: (K, B or 1, P).
-        weight: (B or 1,) one over their inner product; 0 for a problem that learned nothing from it.
+        step: (K, B, P).
+        change: (K, B, P).
+        weight: (B,) one over their inner product; 0 for a problem that learned nothing from it.
     """
 
     step: Array
@@ -60,16 +60,14 @@ class Pair:
     weight: NDArray[np.float64]
 
     def at(self, chosen: Array) -> Pair:
-        """Of the chosen problems; a pair that stands for every problem stays as it is."""
-        if self.step.shape[1] == 1:
-            return self
+        """Of the chosen problems."""
         return Pair(self.step[:, chosen], self.change[:, chosen], self.weight[chosen])
 
-    def with_penalty(self, more: float) -> Pair:
-        """The pair of the same loss under a penalty that is larger by ``more``."""
+    def with_penalty(self, more: NDArray[np.float64]) -> Pair:
+        """The pair of the same losses under penalties that are larger by ``more`` (B,)."""
         change = self.change.copy()
-        change[..., :-1] += np.asarray(more, change.dtype) * self.step[..., :-1]
-        return _pair(self.step, change)
+        change[..., :-1] += more.astype(change.dtype)[:, None] * self.step[..., :-1]
+        return _pair(self.step, change, self.weight > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +80,7 @@ class Solution:
         gradient_norms: (B,) largest absolute entry of the gradient.
         iterations: (B,) int64 steps taken.
         converged: (B,) bool.
-        pairs: The newest of the last ones, of the one problem there was; empty for more problems.
-        curvatures: (K, B) mean of ``p (1 - p)`` at the start.
+        pairs: The newest of each problem, the newest last.
     """
 
     weights: Array
@@ -92,21 +89,12 @@ class Solution:
     iterations: NDArray[np.int64]
     converged: NDArray[np.bool_]
     pairs: tuple[Pair, ...]
-    curvatures: Array
 
 
 def unsolved(weights: Array) -> Solution:
     """Weights (K, 1, P) of which nothing is known but that they may be near a solution."""
     nothing = np.full(1, np.nan)
-    return Solution(
-        weights,
-        nothing,
-        nothing,
-        np.zeros(1, np.int64),
-        np.zeros(1, bool),
-        (),
-        np.full(weights.shape[:2], np.nan),
-    )
+    return Solution(weights, nothing, nothing, np.zeros(1, np.int64), np.zeros(1, bool), ())
 
 
 def minimise(
@@ -116,8 +104,8 @@ def minimise(
     basis: Basis,
     tolerance: Tolerance,
     most: int,
+    limits: NDArray[np.float64],
     pairs: tuple[Pair, ...] = (),
-    curvatures: Array | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Solution:
     """Minimises all problems from ``start``.
@@ -129,21 +117,21 @@ def minimise(
         basis: Whose spectrum the initial inverse Hessian is made of.
         tolerance: When a problem is solved.
         most: Iterations.
-        pairs: Of problems that are alike: the same basis, and nearly the same curvature.
-        curvatures: (K, B or 1) at the start, where they are known.
+        limits: (B,) what the gradient's entries are to stay below.
+        pairs: Of the same problems under near penalties.
         tick: Called before each pass; what it raises ends all.
     """
     tick()
-    first = evaluate(problems, start, curvature=curvatures is None)
-    curvatures = first.curvatures if curvatures is None else curvatures
-    assert curvatures is not None, "a pass that was asked for curvatures gives them"
-    state = _State(problems, start, first, _inverse_diagonal(problems, curvatures, basis, start.dtype), pairs)
+    first = evaluate(problems, start, curvature=True)
+    assert first.curvatures is not None, "a pass that was asked for curvatures gives them"
+    diagonal = _inverse_diagonal(problems, first.curvatures, basis, start.dtype)
+    state = _State(problems, start, first, diagonal, limits, pairs)
     done = _Done(start, len(problems))
     for iteration in range(most + 1):
         direction = state.direction()
         slope = inner(state.values.gradients, direction)
         norms = np.abs(state.values.gradients).max(axis=(0, 2))
-        solved = (-slope / 2 <= tolerance.decrement * state.values.losses) | (norms <= tolerance.gradient)
+        solved = (-slope / 2 <= tolerance.decrement * state.values.losses) | (norms <= state.limits)
         if iteration == most:
             done.take(state, np.ones(len(solved), bool), solved, norms, iteration)
             break
@@ -160,8 +148,7 @@ def minimise(
             if stuck.all():
                 break
             state = state.at(~stuck)
-    newest = tuple(state.pairs[-_MEMORY:]) if len(problems) == 1 else ()
-    return done.solution(newest, curvatures)
+    return done.solution()
 
 
 class _Done:
@@ -173,6 +160,7 @@ class _Done:
         self.norms = np.full(count, np.nan)
         self.iterations = np.zeros(count, np.int64)
         self.converged = np.zeros(count, bool)
+        self._pairs: dict[int, list[Pair]] = {}
 
     def take(self, state: _State, chosen: Array, solved: Array, norms: Array, iteration: int) -> None:
         places = state.places[chosen]
@@ -181,11 +169,31 @@ class _Done:
         self.norms[places] = norms[chosen]
         self.iterations[places] = iteration
         self.converged[places] = solved[chosen]
+        for position, place in zip(np.flatnonzero(chosen), places, strict=True):
+            one = np.array([position])
+            self._pairs[int(place)] = [pair.at(one) for pair in reversed(state.pairs)]
 
-    def solution(self, pairs: tuple[Pair, ...], curvatures: Array) -> Solution:
+    def solution(self) -> Solution:
         return Solution(
-            self.weights, self.losses, self.norms, self.iterations, self.converged, pairs, curvatures
+            self.weights, self.losses, self.norms, self.iterations, self.converged, self._aligned()
         )
+
+    def _aligned(self) -> tuple[Pair, ...]:
+        """The problems' pairs side by side, counted from the newest; where one has fewer, it knows nothing."""
+        most = max(map(len, self._pairs.values()))
+        nothing = np.zeros((len(self.weights), 1, self.weights.shape[2]), self.weights.dtype)
+        unknown = Pair(nothing, nothing, np.zeros(1))
+        aligned = []
+        for back in reversed(range(most)):
+            row = [pairs[back] if back < len(pairs) else unknown for _, pairs in sorted(self._pairs.items())]
+            aligned.append(
+                Pair(
+                    np.concatenate([pair.step for pair in row], axis=1),
+                    np.concatenate([pair.change for pair in row], axis=1),
+                    np.concatenate([pair.weight for pair in row]),
+                )
+            )
+        return tuple(aligned)
 
 
 class _State:
@@ -197,10 +205,12 @@ class _State:
         weights: Array,
         values: Values,
         diagonal: Array,
+        limits: NDArray[np.float64],
         pairs: tuple[Pair, ...] | list[Pair],
         places: Array | None = None,
     ) -> None:
         self.problems, self.weights, self.values, self.diagonal = problems, weights, values, diagonal
+        self.limits = limits
         self.pairs = list(pairs)
         self.places = np.arange(len(problems)) if places is None else places
 
@@ -211,6 +221,7 @@ class _State:
             self.weights[:, chosen],
             values,
             self.diagonal[:, chosen],
+            self.limits[chosen],
             [pair.at(chosen) for pair in self.pairs],
             self.places[chosen],
         )
@@ -233,7 +244,7 @@ class _State:
     def _scale(self, pair: Pair) -> NDArray[np.float64]:
         """How much the diagonal over- or underestimates the curvature along the newest pair."""
         along = inner(pair.change, self.diagonal * pair.change)
-        known = np.broadcast_to(pair.weight > 0, along.shape) & (along > 0)
+        known = (pair.weight > 0) & (along > 0)
         scale: NDArray[np.float64] = np.where(
             known, 1 / np.where(known, pair.weight * along, 1), np.ones(len(along))
         )
@@ -268,8 +279,9 @@ class _State:
             lengths[bad] *= _shorter(found.losses[~good] - self.values.losses[bad], lengths[bad] * slope[bad])
             waiting = bad
         stuck = np.isin(np.arange(len(slope)), waiting) | (slope >= 0)
-        self.pairs.append(_pair(weights - self.weights, gradients - self.values.gradients))
-        del self.pairs[:-_MEMORY]
+        step, change = weights - self.weights, gradients - self.values.gradients
+        self.pairs.append(_pair(step, change, np.ones(len(slope), bool)))
+        del self.pairs[:-MEMORY]
         self.weights, self.values = weights, Values(losses, gradients, None)
         return stuck
 
@@ -282,11 +294,11 @@ def _shorter(rise: Array, slope: Array) -> NDArray[np.float64]:
     return factor
 
 
-def _pair(step: Array, change: Array) -> Pair:
+def _pair(step: Array, change: Array, usable: NDArray[np.bool_]) -> Pair:
     product = inner(step, change)
     sizes = np.sqrt(inner(step, step) * inner(change, change))
     # Only where the gradient clearly rises along the step does the pair say something of the curvature.
-    known = product > 1e-8 * sizes
+    known = usable & (product > 1e-8 * sizes)
     return Pair(step, change, np.where(known, 1 / np.where(known, product, 1), 0.0))
 
 

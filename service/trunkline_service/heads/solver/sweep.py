@@ -1,16 +1,14 @@
-"""A path of penalties over folds: each penalty on all rows first, then its folds from there.
+"""A path of penalties, on all rows and on all folds.
 
-A fold's solution is near that of all rows under the same penalty, and its curvature nearer still: so the folds
-start from the whole's weights with the whole's curvature pairs, and are done in a few passes. Along the path
-every penalty starts from the one before it, with the pairs brought up to the new penalty.
+Along the path every problem starts from its own solution under the penalty before, with its curvature pairs
+brought up to the new one. Folds never start from the solution of all rows, near as it is: where there are few
+rows, a fold that is stopped by a tolerance would still remember the labels that it must not have seen.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +19,7 @@ from trunkline_service.heads.solver.basis import Basis
 from trunkline_service.heads.solver.lbfgs import (
     FLOAT32,
     FLOAT64,
+    MEMORY,
     Pair,
     Solution,
     Tolerance,
@@ -34,38 +33,22 @@ from trunkline_service.heads.solver.rows import Rows
 from trunkline_service.heads.solver.torch_pass import TorchPass
 
 Array = NDArray[Any]
+_KEPT_BYTES = 1 << 29
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
-    """The solution of one C on all rows.
+class Solved:
+    """The solutions of one C, on all rows or on every fold.
 
     Attributes:
         c: scikit-learn's C.
-        solution: Of one problem.
-        penalty: Its penalty on the mean loss.
+        problems: That were solved.
+        solution: Of them.
     """
 
     c: float
+    problems: Problems
     solution: Solution
-    penalty: float
-
-
-@dataclass(frozen=True, eq=False)
-class Folded:
-    """The folds of one C.
-
-    Attributes:
-        c: scikit-learn's C.
-        solution: Of a problem a fold.
-        offsets: (K, folds, P) its weights less those of the whole.
-        logits: (N, K) of each row, from the problem that left its fold out; NaN for rows of no fold.
-    """
-
-    c: float
-    solution: Solution
-    offsets: Array
-    logits: Array
 
 
 class Sweep:
@@ -118,75 +101,78 @@ class Sweep:
         exact = np.dtype(rows.dtype) == np.float64
         self._tolerance = tolerance or (FLOAT64 if exact else FLOAT32)
         self._most, self._tick = max_iterations, tick
+        self._folds = np.unique(row_folds[row_folds >= 0])
+        self._known_limits: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
-    def whole(self, c: float, near: Whole | None = None) -> Whole:
+    def whole(self, c: float, near: Solved | None = None) -> Solved:
         """All rows under one C, from the solution of a near C."""
-        problems = self._problems([c], [NO_FOLD])
-        penalty = float(problems.penalties[0])
-        pairs: tuple[Pair, ...] = ()
-        start = np.zeros((self._classes, 1, self._rows.dim + 1), self._rows.dtype)
-        if near is not None:
-            start = near.solution.weights
-            pairs = tuple(pair.with_penalty(penalty - near.penalty) for pair in near.solution.pairs)
-        solution = self._minimise(problems, start, pairs, None)
-        return Whole(c, solution, penalty)
+        return self._solved(c, np.array([NO_FOLD]), near)
 
-    def started(self, c: float, coefficients: Array, intercepts: Array) -> Whole:
-        """Weights from elsewhere as a solution to start from.
+    def folds(self, c: float, near: Solved | None = None) -> Solved:
+        """Every fold's rest under one C, from the solutions of a near C."""
+        return self._solved(c, self._folds, near)
+
+    def started(self, c: float, coefficients: Array, intercepts: Array) -> Solved:
+        """Weights of all rows from elsewhere, to start from.
 
         Args:
             c: That they were found under.
             coefficients: (K, D) of the rows' features.
             intercepts: (K,)
         """
-        penalty = float(self._problems([c], [NO_FOLD]).penalties[0])
         weights = np.concatenate([self.basis.from_features(coefficients), intercepts[:, None]], axis=1)
-        return Whole(c, unsolved(weights[:, None].astype(self._rows.dtype)), penalty)
+        problems = self._problems(c, np.array([NO_FOLD]))
+        return Solved(c, problems, unsolved(weights[:, None].astype(self._rows.dtype)))
 
-    def folds(self, whole: Whole, near: Folded | None = None) -> Folded:
-        """Every fold under the same C, from the solution of all rows and the folds' offsets of a near C."""
-        folds = np.unique(self._row_folds[self._row_folds >= 0])
-        problems = self._problems([whole.c], folds)
-        offsets = 0 if near is None else near.offsets
-        start = np.repeat(whole.solution.weights, len(folds), axis=1) + offsets
-        solution = self._minimise(problems, start, whole.solution.pairs, whole.solution.curvatures)
+    def held_out(self, folds: Solved) -> Array:
+        """(N, K) logits of each row, from the problem that left its fold out; NaN for rows of no fold."""
         logits = np.full((len(self._rows), self._classes), np.nan, self._rows.dtype)
-        for place, fold in enumerate(folds):
-            held_out = np.flatnonzero(self._row_folds == fold)
-            logits[self._order[held_out]] = self.evaluate.logits(
-                solution.weights[:, place : place + 1], held_out
-            )[:, 0].T
-        return Folded(whole.c, solution, solution.weights - whole.solution.weights, logits)
+        for place, fold in enumerate(self._folds):
+            left_out = np.flatnonzero(self._row_folds == fold)
+            found = self.evaluate.logits(folds.solution.weights[:, place : place + 1], left_out)
+            logits[self._order[left_out]] = found[:, 0].T
+        return logits
+
+    @property
+    def room(self) -> int:
+        """How many solutions of all folds, with their pairs, may be kept at a time; at least one."""
+        problem = self._classes * (self._rows.dim + 1) * np.dtype(self._rows.dtype).itemsize
+        return max(1, _KEPT_BYTES // max(1, problem * len(self._folds) * (2 * MEMORY + 1)))
 
     def features(self, solution: Solution, place: int = 0) -> tuple[Array, Array]:
         """Coefficients (K, dim) of standardised features and intercepts (K,) of a solution's problem."""
         weights = solution.weights[:, place]
         return self.basis.to_features(weights[:, :-1]), weights[:, -1]
 
-    def _problems(self, cs: Sequence[float], folds: Sequence[int] | Array) -> Problems:
-        return Problems.of(np.array(cs, np.float64), np.array(folds), self._row_weights, self._row_folds)
+    def _problems(self, c: float, folds: NDArray[np.int64]) -> Problems:
+        return Problems.of(np.array([c]), folds, self._row_weights, self._row_folds)
 
-    def _minimise(
-        self, problems: Problems, start: Array, pairs: tuple[Pair, ...], curvatures: Array | None
-    ) -> Solution:
-        return minimise(
+    def _solved(self, c: float, folds: NDArray[np.int64], near: Solved | None) -> Solved:
+        problems = self._problems(c, folds)
+        pairs: tuple[Pair, ...] = ()
+        start = np.zeros((self._classes, len(folds), self._rows.dim + 1), self._rows.dtype)
+        if near is not None:
+            start = near.solution.weights
+            more = problems.penalties - near.problems.penalties
+            pairs = tuple(pair.with_penalty(more) for pair in near.solution.pairs)
+        solution = minimise(
             self.evaluate,
             problems,
             start,
             self.basis,
             self._tolerance,
             self._most,
+            self._limits(problems),
             pairs,
-            curvatures,
             self._tick,
         )
+        return Solved(c, problems, solution)
 
-
-@contextmanager
-def workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads for passes, with BLAS kept to one thread each."""
-    from threadpoolctl import threadpool_limits
-
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    with ThreadPoolExecutor(count, thread_name_prefix="fit") as executor, threadpool_limits(1, "blas"):
-        yield executor, count
+    def _limits(self, problems: Problems) -> NDArray[np.float64]:
+        """(B,) the tolerated gradient: a share of that at zero weights, so that it knows no units."""
+        key = tuple(problems.folds.tolist())
+        if key not in self._known_limits:
+            zero = np.zeros((self._classes, len(problems), self._rows.dim + 1), self._rows.dtype)
+            gradients = self.evaluate(problems, zero).gradients[..., :-1]
+            self._known_limits[key] = self._tolerance.gradient * np.abs(gradients).max(axis=(0, 2))
+        return self._known_limits[key]

@@ -11,6 +11,7 @@ already are not compared again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,8 +31,8 @@ _MAX_DIFFERENT = 24
 # Neighbours in the order of a key that a row is compared with; caps the work where a key is common.
 _MAX_COMPARED = 20_000_000
 _MAX_REACH = 256
-# Candidates that are held at a time.
-_MAX_HELD = 1 << 21
+# Pairs that are looked at together.
+_MAX_HELD = 1 << 20
 _POPCOUNT = np.array([bin(i).count("1") for i in range(1 << _BITS)], np.uint8)
 
 
@@ -89,8 +90,8 @@ def _signatures(taken: _Taken) -> tuple[NDArray[np.uint16], NDArray[np.float32]]
     generator = np.random.default_rng(0)
     sample = taken[np.sort(generator.choice(len(taken), min(_SAMPLE, len(taken)), replace=False))]
     planes = generator.normal(size=(sample.shape[1], _KEYS * _BITS)).astype(np.float32)
-    # Planes that halve the rows tell the most; the origin is far outside most spaces' rows.
-    middle = np.median((sample / _lengths(sample)[:, None]) @ planes, axis=0)
+    # Planes that about halve the rows tell the most; the origin is far outside most spaces' rows.
+    middle = (sample / _lengths(sample)[:, None]).mean(axis=0) @ planes
     signatures = np.empty((_KEYS, len(taken)), np.uint16)
     lengths = np.empty(len(taken), np.float32)
     for start in range(0, len(taken), _CHUNK_ROWS):
@@ -116,24 +117,20 @@ def _candidates(signatures: NDArray[np.uint16], key: int) -> Iterator[NDArray[np
     order = np.argsort(words, kind="stable")
     keys = words[order] >> (2 * _BITS - bits)
     arranged = signatures[:, order]
-    at = np.arange(count)
-    held: list[NDArray[np.int64]] = []
-    for step in range(1, reach + 1):
-        at = at[: np.searchsorted(at, count - step)]
-        # What shares a key with one that is farther away shares it with the one before.
-        at = at[keys[at + step] == keys[at]]
-        if not len(at):
-            break
-        different = np.zeros(len(at), np.uint8)
+    ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, count)
+    following = np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(count) - 1
+    compared = np.cumsum(np.minimum(following, reach))
+    marks = np.arange(_MAX_HELD, compared[-1], _MAX_HELD)
+    starts = [0, *(np.searchsorted(compared, marks) + 1).tolist(), count]
+    for start, end in itertools.pairwise(starts):
+        counts = np.diff(compared[start:end], prepend=compared[start - 1] if start else 0)
+        first = np.repeat(np.arange(start, start + len(counts)), counts)
+        second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+        different = np.zeros(len(first), np.uint8)
         for bits_of_key in arranged:
-            different += _POPCOUNT[bits_of_key[at] ^ bits_of_key[at + step]]
-        near = at[different <= _MAX_DIFFERENT]
-        held.append(np.stack([order[near], order[near + step]], axis=1))
-        if sum(map(len, held)) > _MAX_HELD:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)
+            different += _POPCOUNT[bits_of_key[first] ^ bits_of_key[second]]
+        near = different <= _MAX_DIFFERENT
+        yield np.stack([order[first[near]], order[second[near]]], axis=1)
 
 
 def _cosines(taken: _Taken, lengths: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
