@@ -26,7 +26,7 @@ def test_a_card_survives_json(card: HeadCard) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version 2; this Trunkline reads 1"),
+        ({"schema_version": 3}, "schema_version 3; this Trunkline reads 1 and 2"),
         ({"schema_version": "1"}, "schema_version must be int"),
         ({"surprise": 1}, "has unknown surprise"),
         ({"name": "../x"}, "name is '../x'"),
@@ -40,7 +40,13 @@ def test_a_card_survives_json(card: HeadCard) -> None:
         ({"created_at": "yesterday"}, "created_at is 'yesterday'"),
         ({"created_at": "2026-01-01T00:00:00"}, "created_at is"),
         ({"notes": "none"}, "notes must be list"),
-        ({"converged": 1}, "converged must be bool"),
+        ({"convergence": {"converged": 1, "gradient_norm": 0, "iterations": 0}}, "converged must be bool"),
+        ({"version": 2**40}, "version is 1099511627776"),
+        ({"collection_version": -1}, "collection_version is -1"),
+        ({"collection_version": 2**70}, "collection_version is"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": 10**400}, "temperature is 1000.*, which is too large"),
+        ({"group": 1}, "group must be str"),
         ({"metrics": {}}, "metrics lacks"),
     ],
 )
@@ -64,6 +70,8 @@ def test_missing_keys_are_named(card: HeadCard) -> None:
         ("[]", "holds list"),
         ("null", "holds NoneType"),
         ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": 1e400}', "1e400 is too large"),
+        ('{"a": "\\ud800"}', "not valid JSON"),
         ('{"a": 1, "a": 2}', "a key stands twice"),
         ("[" * 100_000, "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -16,8 +17,10 @@ import trunkline
 from trunkline_protos.v1 import heads_pb2, heads_pb2_grpc
 from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData
 from trunkline_service.heads.options import FitOptions
+from trunkline_service.heads.serving.stacked import StackedHeads
 from trunkline_service.server import head_converters, working
 from trunkline_service.server.app import Server
+from trunkline_service.server.servicers.heads import HeadsServicer
 from trunkline_service.settings import Settings
 from trunkline_service.workspace import fitting
 
@@ -369,9 +372,54 @@ def test_the_top_k_are_the_largest_in_order(outputs, top_k):
 
 
 def test_a_reply_that_would_be_too_large_is_refused_in_words():
-    head_converters.check_size([5, 7], 100, 4800)
-    with pytest.raises(InvalidArgument, match=r"100 items with 12 outputs each .* top k"):
-        head_converters.check_size([5, 7], 100, 4799)
+    def check(most_bytes, items=100, **wishes):
+        cards = [SimpleNamespace(classes="c" * count, task="single-label", dim=48) for count in (5, 7)]
+        head_converters.check_size(cards, items, most_bytes, **wishes)
+
+    check(4800)
+    with pytest.raises(InvalidArgument, match=r"100 items with 12 outputs each take .* the top k"):
+        check(4799)
+    check(1600, top_k=1)
+    with pytest.raises(InvalidArgument, match=r"100 items with 2 outputs each take .* a smaller top k"):
+        check(1599, top_k=1)
+    check(4800 + 400 * 48, with_embeddings=True)
+    with pytest.raises(InvalidArgument, match=r"12 outputs each and its embedding take"):
+        check(4799 + 400 * 48, with_embeddings=True)
+    with pytest.raises(InvalidArgument, match=r"more than 134217728 numbers, the most that one call computes"):
+        check(2**40, 2**27 // 12 + 1, top_k=1)
+
+
+def test_what_is_too_much_is_refused_before_it_is_computed(server, monkeypatch):
+    monkeypatch.setattr(head_converters, "_MOST_OUTPUTS", 9)
+    with trunkline.Client(str(server.address)) as client:
+        info = client.create_collection("shades", "tiny")
+        labels = ["dark", "light"] * 10
+        ids = [f"r{index}" for index in range(20)]
+        client.upsert("shades", ids, vectors(20), space_id=info.space_id, labels=labels)
+        client.fit_head("shades", "h", "centroid")
+        monkeypatch.setattr(StackedHeads, "outputs", None)
+        with pytest.raises(trunkline.InvalidRequest, match="5 items with 2 outputs each are more than 9"):
+            client.predict(head="h", vectors=vectors(5), space_id=info.space_id)
+        request = heads_pb2.PredictRequest(heads=["h"], ids=ids[:5], collection="shades")
+        request.neighbours.collection, request.neighbours.k = "shades", 20_001
+    with pytest.raises(InvalidArgument, match="100005 hits"):
+        HeadsServicer(server.workspace).Predict(request, None)
+
+
+def test_vectors_that_are_no_numbers_are_failed_items(server):
+    with trunkline.Client(str(server.address)) as client:
+        info = client.create_collection("shades", "tiny")
+        labels = ["dark", "light"] * 10
+        client.upsert("shades", [f"r{i}" for i in range(20)], vectors(20), space_id=info.space_id, labels=labels)
+        client.fit_head("shades", "h", "centroid")
+        rows = vectors(4)
+        rows[1, 3], rows[2, 0] = np.nan, np.inf
+        for top_k in (None, 1):
+            found = client.predict(head="h", vectors=rows, space_id=info.space_id, top_k=top_k)
+            assert [failure.index for failure in found.errors] == [1, 2]
+            assert "the embedding of item 1 holds NaN or infinity" in found.errors[0].message
+            assert found.labels == ["dark", None, None, "light"]
+            assert np.isnan(found.probabilities[1:3]).all()
 
 
 def test_options_that_are_left_out_are_the_kinds_own():

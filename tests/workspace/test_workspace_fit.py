@@ -11,6 +11,7 @@ from trunkline_service.errors import (
     CollectionNotFound,
     HeadNotFound,
     InvalidArgument,
+    ModelFileError,
     NotEnoughData,
     Overloaded,
     StorageError,
@@ -147,3 +148,28 @@ def test_a_broken_head_is_left_out_of_the_list(workspace, shades, tmp_path, capl
     (tmp_path / "data" / "heads" / "bad" / "1" / "card.json").write_text("{")
     assert [entry.card.name for entry in workspace.list_heads()] == ["good"]
     assert "head bad" in caplog.text
+
+
+def test_a_broken_pointer_ends_a_fit_before_it_begins(workspace, shades, tmp_path):
+    workspace.fit_head("shades", "h", "centroid")
+    (tmp_path / "data" / "heads" / "h" / "pointer.json").write_text("{")
+    steps = []
+    with pytest.raises(ModelFileError, match=r"Or delete heads/h/pointer\.json"):
+        workspace.fit_head("shades", "h", "centroid", progress=lambda *step: steps.append(step))
+    assert steps == []
+
+
+def test_a_switch_promotes_no_candidate_and_stops_at_no_broken_head(
+    workspace, store_rows, shades, tmp_path, caplog
+):
+    store_rows("doubled", model="double")
+    workspace.fit_head("shades", "candidate", "centroid", promote=False)
+    workspace.fit_head("shades", "serving", "centroid", group="label", test_split="held", report=False)
+    workspace.fit_head("shades", "broken", "centroid")
+    (tmp_path / "data" / "heads" / "broken" / "pointer.json").write_text("{")
+    done = workspace.switch("shades", "doubled")
+    assert {head.after.ref for head in done.heads} == {"candidate@2", "serving@2"}
+    assert workspace.heads.pointer("candidate").serving is None
+    card = workspace.heads.card("serving")
+    assert (card.version, card.group, card.test_split) == (2, "label", "held")
+    assert "head broken is left as it is" in caplog.text

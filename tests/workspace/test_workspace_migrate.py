@@ -8,6 +8,7 @@ import pytest
 from trunkline_service.collections.rows import Row
 from trunkline_service.errors import CollectionNotFound, FailedPrecondition, InvalidArgument, SpaceMismatch
 from trunkline_service.heads.options import FitOptions
+from trunkline_service.workspace import migrate
 from trunkline_service.workspace.migrate import options_of
 
 
@@ -99,3 +100,16 @@ def test_options_come_back_from_the_card(workspace, spaces):
     asked = FitOptions(folds=4, seed=7, transform="l2", class_weight="balanced", precision="float64")
     assert options_of(workspace.fit_head("old", "h", "logistic", asked)) == asked
     assert options_of(workspace.fit_head("old", "h", "anomaly", FitOptions(normal="dark"))).normal == "dark"
+
+
+def test_groups_and_the_test_split_move_along(workspace, spaces, monkeypatch):
+    old = spaces[0]
+    old.relabel({f"r{index}": "held" for index in range(4)}, "split")
+    before = workspace.fit_head("old", "h", "centroid", group="price", test_split="held")
+    assert (before.group, before.test_split, before.test_metrics.n) == ("price", "held", 4)
+    seen = []
+    fit = migrate.fit
+    monkeypatch.setattr(migrate, "fit", lambda kind, data, *rest: seen.append(data) or fit(kind, data, *rest))
+    after = workspace.migrate_head("h", "new").after
+    assert (after.group, after.test_split, after.test_metrics.n) == ("price", "held", 4)
+    assert len(set(seen[0].groups)) == 16

@@ -16,6 +16,7 @@ from trunkline_service.errors import (
     SpaceMismatch,
     UnsupportedImage,
 )
+from trunkline_service.heads.serving.stacked import StackedHeads
 from trunkline_service.heads.serving.unknown import UnknownPolicy
 from trunkline_service.images.inputs import EncodedImage
 from trunkline_service.workspace import PredictOptions
@@ -182,6 +183,30 @@ def test_images_are_decoded_as_those_that_the_head_learned_from(workspace, store
     assert [decode for _, _, decode in passes] == ["exact", "fast"]
     with pytest.raises(DecodeModeMismatch, match=r"exact@1 learned .*'exact', and head fast@1 from 'fast'"):
         workspace.predict(["exact", "fast"], [image(1)])
+
+
+def test_a_head_that_is_named_twice_is_asked_once(workspace, constant, monkeypatch):
+    card = workspace.heads.save(constant(), "h")
+    workspace.heads.set_alias("h", "prod", 1)
+    asked = []
+    outputs = StackedHeads.outputs
+    monkeypatch.setattr(
+        StackedHeads, "outputs", lambda stack, *rest: asked.append(len(stack.heads)) or outputs(stack, *rest)
+    )
+    found = workspace.predict_vectors(["h", "h@prod", "h@1"], np.zeros((1, 48), np.float32), card.space_id)
+    assert [prediction.card.ref for prediction in found.predictions] == ["h@1"] * 3
+    assert asked == [1]
+
+
+def test_a_call_that_is_refused_costs_nothing(workspace, constant, passes, image):
+    workspace.heads.save(constant(), "h")
+
+    def refuse(cards):
+        raise InvalidArgument(f"{cards[0].ref} is too much")
+
+    with pytest.raises(InvalidArgument, match="h@1 is too much"):
+        workspace.predict("h", [image(1)], options=PredictOptions(admit=refuse))
+    assert passes == []
 
 
 def test_a_promoted_version_answers_the_next_call(workspace, constant, image):

@@ -37,14 +37,16 @@ def test_disagreements_are_counted_on_the_same_embeddings(workspace, constant, t
     assert told.failed == []
 
 
-def test_who_names_a_version_has_no_shadow(workspace, constant, told, image):
+def test_the_shadow_follows_the_version_that_serves_however_it_is_named(workspace, constant, told, image):
     workspace.heads.save(constant("dark"), "h")
     workspace.heads.save(constant("light"), "h", promote=False)
     workspace.heads.set_shadow("h", 2)
     workspace.heads.set_alias("h", "prod", 1)
     workspace.predict(["h@1", "h@prod"], [image(1)])
+    workspace.predict("h@1", [image(1), image(2)])
+    workspace.predict("h@2", [image(1)])
     waited(workspace)
-    assert told.shadows == []
+    assert told.shadows == [("h", 1, 2, 1, 1), ("h", 1, 2, 2, 2)]
 
 
 def test_failed_items_are_not_compared(workspace, constant, told, image):
@@ -60,16 +62,18 @@ def test_failed_items_are_not_compared(workspace, constant, told, image):
 
 def test_a_shadow_that_fails_harms_nobody(workspace, constant, told, image, tmp_path, caplog):
     workspace.heads.save(constant("dark"), "h")
-    workspace.heads.save(constant("light", model="double"), "h", promote=False)
+    workspace.heads.save(constant("light"), "h", promote=False)
     workspace.heads.set_shadow("h", 2)
+    broken = tmp_path / "data" / "heads" / "h" / "2"
+    (broken / "head.onnx").write_bytes(b"junk")
+    # Another stamp: it was loaded to become the shadow.
+    (broken / "card.json").write_bytes((broken / "card.json").read_bytes() + b" ")
     for _ in range(3):
         assert workspace.predict("h", [image(1)]).head.version == 1
     waited(workspace)
     assert told.failed == ["h"] * 3
     assert told.shadows == []
     assert caplog.text.count("the shadow of head h can't be asked") == 1
-    (tmp_path / "data" / "heads" / "h" / "2" / "head.onnx").write_bytes(b"junk")
-    assert workspace.predict("h", [image(1)]).head.version == 1
 
 
 class Never(Executor):
@@ -103,21 +107,21 @@ def test_a_slow_shadow_is_left_out_rather_than_waited_for(shadowed, told):
     slow = Never()
     shadows = Shadows(heads, told, slow)
     for _ in range(200):
-        shadows.follow(["h"], predictions, vectors)
+        shadows.follow(predictions, vectors)
     assert slow.taken == 64
 
 
 def test_a_workspace_that_closes_drops_them(shadowed, told):
     heads, predictions, vectors = shadowed
     for _ in range(200):
-        Shadows(heads, told, Closed()).follow(["h"], predictions, vectors)
+        Shadows(heads, told, Closed()).follow(predictions, vectors)
     assert told.failed == []
 
 
 def test_without_an_observer_nothing_is_asked(shadowed):
     heads, predictions, vectors = shadowed
     idle = Never()
-    Shadows(heads, None, idle).follow(["h"], predictions, vectors)
+    Shadows(heads, None, idle).follow(predictions, vectors)
     assert idle.taken == 0
 
 

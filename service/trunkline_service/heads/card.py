@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -12,13 +13,14 @@ from typing import Any
 from trunkline_service.errors import ModelFileError
 from trunkline_service.heads.evaluation.kinds import AnyEvaluation, evaluation_from_json
 from trunkline_service.heads.fitted import Convergence, FittedHead
-from trunkline_service.heads.strict_json import Kind, check_fields, check_list, parse_object
+from trunkline_service.heads.strict_json import LARGEST, Kind, check_fields, check_list, parse_object
 from trunkline_service.heads.task import TASKS, Task
 from trunkline_service.names import is_name
 
 SCHEMA_VERSION = 2
 PRETRAINED = "pretrained"
 _LEAST_CLASSES = {"single-label": 2, "multi-label": 1, "regression": 1}
+_LARGEST_FLOAT = sys.float_info.max
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,6 +55,8 @@ class HeadCard:
         head_sha256: Of the bytes of ``head.onnx``.
         created_at: ISO 8601, with offset.
         trunkline_version: Of the program that fitted it.
+        group: The column whose equal values stayed on one side of every split; empty for none.
+        test_split: Value of ``split`` of the rows that it was tested on.
     """
 
     name: str
@@ -80,6 +84,8 @@ class HeadCard:
     head_sha256: str
     created_at: str
     trunkline_version: str
+    group: str = ""
+    test_split: str = "test"
 
     @property
     def ref(self) -> str:
@@ -136,6 +142,8 @@ class HeadCard:
             head_sha256=head_sha256,
             created_at=created_at.isoformat(timespec="seconds"),
             trunkline_version=trunkline_version,
+            group=fitted.group,
+            test_split=fitted.test_split,
         )
 
     def dumps(self) -> str:
@@ -205,6 +213,8 @@ _KINDS: dict[str, Kind] = {
     "head_sha256": str,
     "created_at": str,
     "trunkline_version": str,
+    "group": str,
+    "test_split": str,
 }
 
 _CONVERGENCE_KINDS: dict[str, Kind] = {"converged": bool, "gradient_norm": float, "iterations": int}
@@ -216,6 +226,8 @@ _SCHEMA_1: dict[str, Any] = {
     "test_metrics": None,
     "distance_quantiles": {},
     "curves": {},
+    "group": "",
+    "test_split": "test",
 }
 
 
@@ -243,14 +255,15 @@ def _check_values(document: Mapping[str, Any], where: str) -> None:
     pretrained = document["kind"] == PRETRAINED
     checks = {
         "name": is_name(document["name"]),
-        "version": document["version"] > 0,
-        "dim": document["dim"] > 0,
-        "rows": document["rows"] > 0 or (pretrained and document["rows"] == 0),
+        "version": 0 < document["version"] <= LARGEST,
+        "dim": 0 < document["dim"] <= LARGEST,
+        "collection_version": 0 <= document["collection_version"] <= LARGEST,
+        "rows": 0 < document["rows"] <= 2**63 - 1 or (pretrained and document["rows"] == 0),
         "metrics": document["metrics"] is not None or pretrained,
         "task": document["task"] in TASKS,
         "classes": len(classes) >= _LEAST_CLASSES.get(document["task"], 0)
         and len(set(classes)) == len(classes),
-        "temperature": document["temperature"] > 0,
+        "temperature": 0 < document["temperature"] <= _LARGEST_FLOAT,
         "training_hash": _SHA256.fullmatch(document["training_hash"]) is not None,
         "head_sha256": _SHA256.fullmatch(document["head_sha256"]) is not None,
         "created_at": _is_time(document["created_at"]),

@@ -59,6 +59,8 @@ class FittedHead:
         curves: What a training by epochs recorded, by name (``loss``, ``validation_loss``).
         out_of_fold: (N, K) float32 calibrated outputs for the rows learned from, each from models that had
             not seen the row; NaN for rows that were never held out. Not saved; None where a kind has none.
+        group: The column whose equal values stayed on one side of every split; empty for none.
+        test_split: Value of ``split`` of the rows that it was tested on.
     """
 
     kind: str
@@ -82,6 +84,8 @@ class FittedHead:
     distance_quantiles: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     out_of_fold: NDArray[np.float32] | None = None
+    group: str = ""
+    test_split: str = "test"
 
     @property
     def dim(self) -> int:

@@ -17,6 +17,8 @@ Vectors: TypeAlias = NDArray[np.float32]
 
 # Of norms, so that a vector of zeros stays one instead of becoming NaN.
 TINY = 1e-12
+# Of largest entries likewise: the least normal float32.
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,8 @@ class Normaliser:
     def __call__(self, rows: Vectors) -> Vectors:
         """(N, dim) rows of length 1."""
         moved = rows - self.centre
+        # By the largest entry first: squares of entries from 1e19 on, or up to 1e-19, are beyond float32.
+        moved = moved / np.maximum(np.abs(moved).max(axis=1, keepdims=True), np.float32(SMALLEST))
         lengths = np.sqrt((moved * moved).sum(axis=1, keepdims=True))
         unit: Vectors = moved / np.maximum(lengths, np.float32(TINY))
         return unit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from trunkline_service.errors import InvalidArgument
 
@@ -51,9 +52,8 @@ class FitOptions:
     normal: str | None = None
 
     def __post_init__(self) -> None:
-        _check_integer("folds", self.folds, 2)
-        _check_integer("seed", self.seed, 0)
-        _check_integer("max_iterations", self.max_iterations, 1)
+        for name, least in (("folds", 2), ("seed", 0), ("max_iterations", 1)):
+            object.__setattr__(self, name, _integer(name, getattr(self, name), least))
         if self.grid is not None:
             values = tuple(sorted({float(value) for value in self.grid}))
             if not values or not all(math.isfinite(value) and value > 0 for value in values):
@@ -65,9 +65,17 @@ class FitOptions:
             ("precision", self.precision, get_args(Precision)),
         ):
             if value not in known:
-                raise InvalidArgument(f"{name} is {value!r}; it can be {', '.join(str(k) for k in known if k)}")
+                raise InvalidArgument(
+                    f"{name} is {value!r}; it can be {', '.join(str(k) for k in known if k)}"
+                )
 
 
-def _check_integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _integer(name: str, value: Any, least: int) -> int:
+    """The value as Python's own integer: numpy's can't be written as JSON."""
+    try:
+        whole = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or whole < least:
         raise InvalidArgument(f"{name} is {value!r}; it must be an integer from {least} on")
+    return whole

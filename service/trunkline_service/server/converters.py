@@ -22,6 +22,8 @@ _DTYPES: dict[common_pb2.FloatType, np.dtype[np.floating]] = {
     common_pb2.FLOAT_TYPE_FLOAT32: np.dtype("<f4"),
     common_pb2.FLOAT_TYPE_FLOAT16: np.dtype("<f2"),
 }
+# Of one reply: some ten megabytes.
+_MOST_HITS = 100_000
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -74,6 +76,19 @@ def matrix_from(message: common_pb2.Embeddings) -> NDArray[np.float32]:
         )
     matrix = np.frombuffer(message.data, dtype).reshape(message.count, message.dim)
     return matrix.astype(np.float32)
+
+
+def check_hits(queries: int, k: int) -> None:
+    """Whether one reply can hold the nearest rows of so many queries.
+
+    Raises:
+        InvalidArgument: It can't.
+    """
+    if queries * k > _MOST_HITS:
+        raise InvalidArgument(
+            f"{queries} queries with k = {k} are {queries * k} hits; at most {_MOST_HITS} are given in one "
+            "reply: send several requests, or a smaller k"
+        )
 
 
 def matrix_to(matrix: NDArray[np.float32], kind: common_pb2.FloatType) -> common_pb2.Embeddings:

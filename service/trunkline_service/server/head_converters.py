@@ -19,6 +19,8 @@ from trunkline_service.workspace import Migrated, Prediction, PredictOptions, Su
 
 _DEFAULT_K = 10
 DEFAULT_SUGGESTIONS = 20
+# Half a gigabyte of them.
+_MOST_OUTPUTS = 2**27
 _CLASSIFIES = ("single-label", "multi-label")
 
 
@@ -125,22 +127,39 @@ def head_ref_to(card: HeadCard) -> heads_pb2.HeadRef:
     return heads_pb2.HeadRef(name=card.name, version=card.version, space_id=card.space_id)
 
 
-def check_size(cards: Sequence[int], items: int, most_bytes: int) -> None:
-    """Does nothing where the outputs of a call fit into its reply.
+def check_size(
+    cards: Sequence[HeadCard], items: int, most_bytes: int, *, top_k: int = 0, with_embeddings: bool = False
+) -> None:
+    """Does nothing where what heads are asked for can be computed, and fits into one reply.
 
     Args:
-        cards: How many outputs each head has.
+        cards: Of the heads.
         items: Of the request.
         most_bytes: The largest message.
+        top_k: How many classes of each item are wanted; 0 for all.
+        with_embeddings: Whether the embeddings go back too.
 
     Raises:
-        InvalidArgument: They don't; says what to do.
+        InvalidArgument: They can't or don't; says what to do.
     """
-    size = 4 * items * sum(cards)
-    if size > most_bytes:
+    outputs = [max(1, len(card.classes)) for card in cards]
+    if items * sum(outputs) > _MOST_OUTPUTS:
         raise InvalidArgument(
-            f"{items} items with {sum(cards)} outputs each take {size / 1e6:.0f} MB, and a reply holds "
-            f"{most_bytes / 1e6:.0f}; send fewer items at once, ask fewer heads, or for the top k alone"
+            f"{items} items with {sum(outputs)} outputs each are more than {_MOST_OUTPUTS} numbers, the most that "
+            "one call computes; send fewer items at once, or ask fewer heads"
+        )
+    # With the top k comes the position of each class.
+    sent = [
+        2 * min(top_k, width) if top_k and card.task in _CLASSIFIES else width
+        for card, width in zip(cards, outputs, strict=True)
+    ]
+    size = 4 * items * (sum(sent) + (cards[0].dim if with_embeddings else 0))
+    if size > most_bytes:
+        embeddings = " and its embedding" if with_embeddings else ""
+        raise InvalidArgument(
+            f"{items} items with {sum(outputs) if not top_k else sum(sent) // 2} outputs each{embeddings} take "
+            f"{size / 1e6:.0f} MB, and a reply holds {most_bytes / 1e6:.0f}; send fewer items at once, ask fewer "
+            f"heads, or for {'a smaller' if top_k else 'the'} top k alone"
         )
 
 

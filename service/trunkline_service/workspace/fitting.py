@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ from trunkline_service.heads.serving.loaded import LoadedHead
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.stored import training_set
-from trunkline_service.names import check_name
 from trunkline_service.workspace.reporting import make_report, save_report
 
 Stage: TypeAlias = Literal["reading", "fitting", "reporting", "saving", "comparing"]
@@ -70,7 +70,8 @@ def fit_head(
 ) -> HeadCard:
     """See `Workspace.fit_head`."""
     told: StageProgress = progress or (lambda _stage, _share: None)
-    check_name(name, "head")
+    # Before hours are spent: what can't be read now can't be moved then.
+    heads.check_pointer(name)
     told("reading", 0.0)
     previous = _previous(heads.load(name)) if warm else None
     # An anomaly head needs no labels; what else is learned is told by the column.
@@ -78,6 +79,7 @@ def fit_head(
     data = training_set(store, collection, task=task, target=target, group=group, test_split=test_split)
     told("fitting", 0.0)
     fitted = fit(kind, data, options, lambda share: told("fitting", share), previous)
+    fitted = dataclasses.replace(fitted, group=group or "", test_split=test_split)
     document = None
     if report:
         # Before it is saved: what is compared with is the version that serves until then.

@@ -63,14 +63,23 @@ def migrate(
         raise InvalidArgument(
             f"head {card.ref} is of kind {card.kind!r} and was not fitted on a collection; there is nothing to fit anew"
         )
+    heads.check_pointer(card.name)
     report("reading", 0.0)
     old = store.open(card.collection)
     old.check_space(card.space_id)
     there = _Vectors.of(store, collection)
-    learned = training_set(store, card.collection, task=card.task, target=card.target)
+    learned = training_set(
+        store,
+        card.collection,
+        task=card.task,
+        target=card.target,
+        group=card.group or None,
+        test_split=card.test_split,
+    )
     data = _moved(learned, there)
     report("fitting", 0.0)
     fitted = fit(card.kind, data, options_of(card), lambda share: report("fitting", share))
+    fitted = dataclasses.replace(fitted, group=card.group, test_split=card.test_split)
     report("saving", 0.0)
     after = heads.save(fitted, card.name, promote=promote)
     report("comparing", 0.0)
@@ -141,6 +150,7 @@ def _moved(data: TrainingSet, there: _Vectors) -> TrainingSet:
         targets=data.targets,
         ids=ids,
         sources=_chosen(data.sources, kept),
+        groups=None if data.groups is None else _chosen(data.groups, kept),
         validation=None if data.validation is None else data.validation[kept],
         decode=spec.decode,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,12 +41,14 @@ class PredictOptions:
             head. An ``unknown`` with a distance measures it in any case.
         neighbours: A collection of the heads' space, to search for the nearest rows; empty for none.
         k: How many of these.
+        admit: Called with the heads' cards before anything is spent; what it raises refuses the call.
     """
 
     unknown: UnknownPolicy | None = None
     distances: bool | None = None
     neighbours: str = ""
     k: int = 10
+    admit: Callable[[Sequence[HeadCard]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,23 @@ class Predictor:
 
     def predict(self, refs: Sequence[str], items: Items, options: PredictOptions) -> Predicted:
         """What heads say of items, all by the versions that serve when the call begins."""
-        stack = self._stacks.of(tuple(self._heads.load(ref) for ref in refs))
-        cards = [head.card for head in stack.heads]
+        heads = tuple(self._heads.load(ref) for ref in refs)
+        # A head that is named twice, by an alias as well, is asked once.
+        stack = self._stacks.of(tuple(dict.fromkeys(heads)))
+        cards = [head.card for head in heads]
+        if options.admit is not None:
+            options.admit(cards)
         if options.neighbours:
             # Before anything is spent.
             self._searching.check_space(options.neighbours, cards[0].space_id)
         vectors, space_id, errors, embedded = self._vectors(items, cards)
+        heads[0].check(vectors, space_id)
+        vectors, errors = _finite(vectors, errors)
         measured = options.distances if options.distances is not None else len(cards) == 1
         if options.unknown is not None and options.unknown.max_distance is not None:
             measured = True
-        answers = stack.outputs(vectors, space_id, measured)
+        answered = dict(zip(stack.heads, stack.outputs(vectors, space_id, measured), strict=True))
+        answers = [answered[head] for head in heads]
         predictions = tuple(
             Prediction(
                 card,
@@ -140,7 +149,7 @@ class Predictor:
             )
             for card, answer in zip(cards, answers, strict=True)
         )
-        self._shadows.follow(refs, predictions, vectors)
+        self._shadows.follow(predictions, vectors)
         found = None
         if options.neighbours:
             found = self._searching.of(options.neighbours, vectors, options.k)
@@ -179,6 +188,23 @@ class Predictor:
             else:
                 vectors[position] = row.embedding
         return vectors, spec.space_id, errors
+
+
+def _finite(
+    vectors: NDArray[np.float32], errors: Mapping[int, TrunklineError]
+) -> tuple[NDArray[np.float32], Mapping[int, TrunklineError]]:
+    """Vectors and errors, with one for each row that holds NaN or infinity; such rows become NaN."""
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    unsaid = [row for row in broken.tolist() if row not in errors]
+    if not unsaid:
+        return vectors, errors
+    vectors = vectors.copy()
+    vectors[broken] = np.nan
+    said = {
+        row: InvalidArgument(f"the embedding of item {row} holds NaN or infinity; no head can be asked about it")
+        for row in unsaid
+    }
+    return vectors, {**errors, **said}
 
 
 class _Stacks:

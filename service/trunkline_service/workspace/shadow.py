@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
+from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.storage.reader import HeadReader
 from trunkline_service.workspace.agreement import agree
 from trunkline_service.workspace.answers import Prediction
@@ -36,21 +37,19 @@ class Shadows:
         self._room = threading.BoundedSemaphore(_WAITING)
         self._told: set[tuple[str, int]] = set()
 
-    def follow(
-        self, refs: Sequence[str], predictions: Sequence[Prediction], vectors: NDArray[np.float32]
-    ) -> None:
-        """Asks the candidates of the heads that were named without a version. Never raises, never waits.
+    def follow(self, predictions: Sequence[Prediction], vectors: NDArray[np.float32]) -> None:
+        """Asks the candidates of the heads whose serving version answered. Never raises, never waits.
 
         Args:
-            refs: As the heads were asked for.
             predictions: What they said.
             vectors: (N, dim) what they were asked.
         """
         observer = self._observer
         if observer is None:
             return
-        for ref, prediction in zip(refs, predictions, strict=True):
-            candidate = None if "@" in ref else self._candidate(ref, observer)
+        # However a head was named: clients name the version that answered first from then on.
+        for prediction in {prediction.card.ref: prediction for prediction in predictions}.values():
+            candidate = self._candidate(prediction.card, observer)
             if candidate is None or not self._room.acquire(blocking=False):
                 continue
             try:
@@ -59,11 +58,11 @@ class Shadows:
                 # The workspace is closing.
                 self._room.release()
 
-    def _candidate(self, name: str, observer: ShadowObserver) -> int | None:
+    def _candidate(self, card: HeadCard, observer: ShadowObserver) -> int | None:
         try:
-            return self._heads.shadow(name)
+            return self._heads.shadow(card.name, card.version)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the answer must go out
-            self._failed(name, 0, exc, observer)
+            self._failed(card.name, 0, exc, observer)
             return None
 
     def _run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,12 +12,14 @@ from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import KINDS, fit
+from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.heads.training.stored import training_set
 from trunkline_service.workspace.carry_over import carry_over
 from trunkline_service.workspace.fingerprints import Fingerprints
 from trunkline_service.workspace.migrate import options_of
 
+_log = logging.getLogger(__name__)
 _BATCH = 65_536
 
 
@@ -62,23 +66,30 @@ def switch(store: CollectionStore, heads: HeadRegistry, old: str, new: str) -> S
             f"trunkline embed --from-collection {old} --into {new} --retry-failed"
         )
     relabelled = carry_over(before, after)
-    dependent = [
-        card
-        for card in (heads.entry(name).card for name in heads.names())
-        if card.collection == old and card.kind in KINDS
-    ]
+    # One that can't be read serves nobody, and must not hold up the others.
+    entries = heads.list(lambda name, exc: _log.warning("head %s is left as it is: %s", name, exc))
+    dependent = [entry for entry in entries if entry.card.collection == old and entry.card.kind in KINDS]
     # All of them before the first is saved: a head that can't be fitted leaves everything as it was.
-    fitted = [
-        fit(card.kind, training_set(store, new, task=card.task, target=card.target), options_of(card))
-        for card in dependent
-    ]
+    fitted = [_refitted(store, new, entry.card) for entry in dependent]
     saved = tuple(
-        RefittedHead(card, heads.save(head, card.name)) for card, head in zip(dependent, fitted, strict=True)
+        # Where nothing served there are candidates only, and the new version is one of them.
+        RefittedHead(
+            entry.card, heads.save(head, entry.card.name, promote=entry.pointer.serving is not None)
+        )
+        for entry, head in zip(dependent, fitted, strict=True)
     )
     moved = [alias for alias in store.aliases.all() if alias.collection == old and alias.version is None]
     for alias in moved:
         store.set_alias(alias.name, new)
     return Switched(old, new, relabelled, saved, tuple(alias.name for alias in moved))
+
+
+def _refitted(store: CollectionStore, new: str, card: HeadCard) -> FittedHead:
+    data = training_set(
+        store, new, task=card.task, target=card.target, group=card.group or None, test_split=card.test_split
+    )
+    fitted = fit(card.kind, data, options_of(card))
+    return dataclasses.replace(fitted, group=card.group, test_split=card.test_split)
 
 
 def _missing(before: Collection, after: Collection) -> int:

@@ -16,6 +16,7 @@ from trunkline_service.heads.network import Network
 from trunkline_service.heads.serving import stacked
 from trunkline_service.heads.serving.loaded import LoadedHead
 from trunkline_service.heads.serving.stacked import StackedHeads
+from trunkline_service.heads.serving.unknown import UnknownPolicy
 
 MakeNetwork = Callable[..., Network]
 MakeHead = Callable[..., LoadedHead]
@@ -152,3 +153,21 @@ def test_what_cannot_be_stacked(
         StackedHeads(pool).outputs(ROWS, "sp1-" + "f" * 32)
     with pytest.raises(InvalidArgument, match=r"of shape \(7, 5\)"):
         StackedHeads(pool).outputs(ROWS[:, :5], pool[0].card.space_id)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_what_is_beyond_float32_is_far(make_network: MakeNetwork, make_head: MakeHead) -> None:
+    heads = [make_head(make_network(rank=2, seed=seed), distance_quantiles={"0.99": 1.5}) for seed in (1, 2)]
+    heads.append(
+        make_head(make_network("distance", activation="none"), "anomaly", distance_quantiles={"0.99": 1.5})
+    )
+    rows = ROWS[:3].copy()
+    rows[0], rows[1, 0] = 1e30, np.nan
+    for head, answer in zip(heads, StackedHeads(heads).outputs(rows, heads[0].card.space_id), strict=True):
+        for said in (answer, head.answer(rows, head.card.space_id)):
+            assert said.distance is not None
+            assert said.distance[0] == np.inf
+            assert np.isnan(said.distance[1])
+            found = UnknownPolicy(max_distance="card").reasons(head.card, said)
+            assert found[0] == "far"
+            assert 1 not in found

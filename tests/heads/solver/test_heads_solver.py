@@ -187,7 +187,7 @@ def test_folds_together_are_each_fold_alone(threads: Any, cloud: Any, name: str)
 
 def test_a_path_ends_where_a_cold_start_ends(threads: Any, cloud: Any) -> None:
     rows, codes, _ = cloud
-    fine = Tolerance(decrement=1e-6, gradient=1e-6, noise=1e-6, floor=1e-9)
+    fine = Tolerance(decrement=1e-6, gradient=1e-6, least_gradient=0.0, noise=1e-6, floor=1e-9)
     warm, cold = (
         sweep_of(threads, rows, Softmax(codes), 4, dtype=np.float32, tolerance=fine) for _ in range(2)
     )
@@ -282,13 +282,18 @@ def test_the_gram_matrix(kept_bytes: int) -> None:
     np.testing.assert_allclose(gram, 4 * (rows * weights[:, None]).T.astype(np.float64) @ rows, rtol=1e-5)
 
 
-def test_wide_rows_keep_their_features() -> None:
-    rows = Rows(np.ones((10, 64), np.float32), as_it_is)
-    assert Basis.of(rows, np.ones(10), 3).vectors is None
-    assert (
-        Basis.of(Rows(np.ones((10, 64), np.float32), as_it_is, np.float64), np.ones(10), 3).vectors
-        is not None
-    )
+def test_wide_rows_keep_their_features(threads: Any) -> None:
+    generator = np.random.default_rng(4)
+    rows = (generator.normal(size=(80, 600)) * np.logspace(0, -2, 600)).astype(np.float32)
+    codes = generator.integers(0, 3, 80)
+    wide = sweep_of(threads, rows, Softmax(codes), 3, dtype=np.float32)
+    exact = sweep_of(threads, rows, Softmax(codes), 3)
+    assert (wide.basis.whole, exact.basis.whole) == (False, True)
+    spectrum = np.linalg.eigvalsh(rows.T.astype(np.float64) @ rows / 80)[-256:]
+    np.testing.assert_allclose(wide.basis.spectrum[-20:], spectrum[-20:], rtol=1e-3)
+    for c in (0.1, 10.0):
+        found, right = wide.whole(c).solution, exact.whole(c).solution
+        assert found.losses == pytest.approx(right.losses, rel=1e-3)
 
 
 def test_folds_do_not_know_what_they_left_out(threads: Any) -> None:

@@ -35,7 +35,7 @@ def test_rollbacks_undo_promotes_one_by_one(versions: list[int]) -> None:
 def test_of_savers_at_once_the_newest_serves_and_none_is_lost(order: list[int]) -> None:
     pointer = Pointer()
     for version in order:
-        pointer = pointer.saved(version)
+        pointer = pointer.saved(version, range(1, 9))
     assert pointer.serving == 8
     assert sorted(pointer.history) == list(range(1, 8))
 
@@ -52,6 +52,11 @@ def test_of_savers_at_once_the_newest_serves_and_none_is_lost(order: list[int]) 
 )
 def test_it_is_read_back_as_it_was_written(pointer: Pointer) -> None:
     assert Pointer.loads(pointer.dumps(), "here") == pointer
+
+
+def test_a_serving_version_that_is_not_there_holds_up_no_newer_one() -> None:
+    assert Pointer(4, (2,)).saved(1, [1]) == Pointer(1, (2,))
+    assert Pointer(4, (2,)).saved(1, [1, 4]) == Pointer(4, (2, 1))
 
 
 def test_a_head_of_an_older_trunkline_serves_its_newest_version() -> None:
@@ -90,6 +95,12 @@ def test_the_history_has_an_end() -> None:
         ({"history": [1, "2"]}, r"history\[1\] must be int"),
         ({"aliases": {"prod": None}}, "aliases"),
         ({"more": 1}, "unknown more"),
+        ({"shadow": 2**40}, "1099511627776, which can't be a version.* Or delete pointer of x: the newest"),
+        ({"serving": 0}, "0, which can't be a version"),
+        ({"aliases": {"prod": -1}}, "-1, which can't be a version"),
+        ({"history": [-1]}, "-1, which can't be a version"),
+        ({"deleted": [2**31]}, "which can't be a version"),
+        ({"aliases": {"\ud800": 1}}, "not valid JSON"),
     ],
 )
 def test_what_is_no_pointer_is_refused(change: dict[str, object], words: str) -> None:

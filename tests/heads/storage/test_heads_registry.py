@@ -116,7 +116,7 @@ def test_unknown_names_and_versions(registry: HeadRegistry, fitted: FittedHead) 
         registry.card("flower")
     with pytest.raises(HeadNotFound, match="no head is called 'zzz'; there are flowers"):
         registry.versions("zzz")
-    with pytest.raises(HeadNotFound, match="no version 4; its newest versions are 1"):
+    with pytest.raises(HeadNotFound, match="no version 4; its only version is 1"):
         registry.load("flowers@4")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +152,111 @@ def test_what_is_not_there_gets_no_role(three: HeadRegistry) -> None:
 
 
 def test_a_shadow(three: HeadRegistry) -> None:
-    assert three.shadow("flowers") is None
+    assert three.shadow("flowers", 3) is None
     three.set_shadow("flowers", 1)
-    assert three.shadow("flowers") == 1
+    assert three.shadow("flowers", 3) == 1
+    assert three.shadow("flowers", 2) is None
     with pytest.raises(FailedPrecondition, match="version 3 of head 'flowers' serves"):
         three.set_shadow("flowers", 3)
     three.set_shadow("flowers", None)
-    assert three.shadow("flowers") is None
+    assert three.shadow("flowers", 3) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space_id": "sp1-" + "f" * 32}, "takes embeddings of space sp1-ffff"),
+        ({"task": "multi-label"}, "is for multi-label, and flowers@3 for single-label"),
+        ({"classes": tuple(f"d{k}" for k in range(12))}, r"has other classes than flowers@3 \(c0, c1"),
+    ],
+)
+def test_what_differs_in_kind_can_be_no_shadow(
+    three: HeadRegistry, saying: Saying, change: dict[str, Any], words: str
+) -> None:
+    three.save(dataclasses.replace(saying(1), **change), "flowers", promote=False)
+    with pytest.raises(FailedPrecondition, match=f"flowers@4 can't run beside flowers@3: it {words}.*migrate"):
+        three.set_shadow("flowers", 4)
+    assert three.shadow("flowers", 3) is None
+
+
+@pytest.mark.parametrize("promote", [True, False])
+def test_a_head_that_is_dropped_while_it_is_saved(
+    opening: Opening, saying: Saying, monkeypatch: pytest.MonkeyPatch, promote: bool
+) -> None:
+    one, other = opening(), opening()
+    for _ in range(3):
+        one.save(saying(1), "flowers")
+    publish = one._store.publish
+
+    def dropped(name: str, *rest: Any) -> int:
+        version = publish(name, *rest)
+        other.delete(name)
+        one._store.pointer(name)
+        return version
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._store, "publish", dropped)
+        if promote:
+            with pytest.raises(FailedPrecondition, match=r"dropped meanwhile, and with it version 4.*save it again"):
+                one.save(saying(1), "flowers")
+    card = one.save(saying(2), "flowers")
+    assert opening().pointer("flowers").serving == card.version
+    assert answer(opening(), "flowers") == "c2"
+
+
+def test_a_candidate_never_serves_where_its_head_is_dropped_meanwhile(
+    tmp_path: Path, saying: Saying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = HeadRegistry(tmp_path), HeadRegistry(tmp_path)
+    one.save(saying(1), "flowers")
+    publish = one._store.publish
+
+    def dropped(*args: Any) -> int:
+        other.delete("flowers")
+        return publish(*args)
+
+    monkeypatch.setattr(one._store, "publish", dropped)
+    one.save(saying(2), "flowers", promote=False)
+    assert one.pointer("flowers").serving is None
+
+
+def test_a_broken_pointer_can_be_dropped_or_deleted(tmp_path: Path, saying: Saying) -> None:
+    registry = HeadRegistry(tmp_path)
+    for version in (1, 2):
+        registry.save(saying(version), "flowers")
+    pointer = tmp_path / "heads" / "flowers" / "pointer.json"
+    pointer.write_bytes(b"{")
+    with pytest.raises(ModelFileError, match=r"Or delete heads/flowers/pointer.json: the newest version serves"):
+        registry.check_pointer("flowers")
+    pointer.unlink()
+    assert answer(registry, "flowers") == "c2"
+    pointer.write_bytes(b"{")
+    registry.delete("flowers")
+    assert registry.names() == []
+    registry.check_pointer("flowers")
+
+
+def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path, saying: Saying) -> None:
+    now = datetime(2026, 1, 3, tzinfo=UTC)
+    registry = HeadRegistry(tmp_path, clock=lambda: now)
+    registry.save(saying(1), "flowers")
+    heads = tmp_path / "heads"
+    home = heads / "flowers"
+    left = [home / ".saving-a", home / ".dropped-b", home / ".pointer.json.c", heads / ".dropped-d"]
+    young = [path.with_name(f"{path.name}2") for path in left]
+    for path in (*left, *young):
+        path.touch() if "json" in path.name else path.mkdir()
+        age = timedelta(hours=25 if path in left else 23)
+        os.utime(path, ((now - age).timestamp(),) * 2)
+    registry.save(saying(2), "flowers")
+    assert [path.exists() for path in left] == [False] * 4
+    assert [path.exists() for path in young] == [True] * 4
+    assert answer(registry, "flowers") == "c2"
+
+
+def test_a_reference_where_a_name_is_meant(three: HeadRegistry) -> None:
+    with pytest.raises(InvalidArgument, match="'flowers@1' is a reference; give the name of the head, 'flowers'"):
+        three.promote("flowers@1", 1)
 
 
 def test_a_version_that_has_a_role_is_not_deleted(three: HeadRegistry) -> None:

@@ -79,6 +79,10 @@ class Wishes:
     k: int = 10
 
     def __post_init__(self) -> None:
+        if not isinstance(self.unknown, (bool, Unknown)):
+            raise InvalidRequest(
+                f"unknown is {self.unknown!r}; pass True, or bounds such as trunkline.Unknown(min_probability=0.5)"
+            )
         for name, value in (("top_k", self.top_k), ("k", self.k)):
             if value is not None and not 1 <= value < 2**32:
                 raise InvalidRequest(f"{name} is {value!r}; it must be a positive integer")
@@ -255,7 +259,7 @@ def references(head: str | None, heads: Iterable[str] | None) -> tuple[list[str]
     """The heads that a caller names, and whether it is one or several.
 
     Raises:
-        InvalidRequest: Both or neither are given, or a text where a list is meant.
+        InvalidRequest: Both or neither are given, a text where a list is meant, or a head twice.
     """
     if (head is None) == (heads is None):
         raise InvalidRequest("pass head= for one head or heads= for several, and not both")
@@ -264,4 +268,8 @@ def references(head: str | None, heads: Iterable[str] | None) -> tuple[list[str]
     if isinstance(heads, str):
         raise InvalidRequest(f"heads is the text {heads!r}; pass a list of names: [{heads!r}]")
     assert heads is not None
-    return list(heads), "many"
+    names = list(heads)
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise InvalidRequest(f"heads holds {twice!r} twice; name each head once")
+    return names, "many"

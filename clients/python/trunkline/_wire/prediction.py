@@ -145,7 +145,9 @@ def _labels(
     labels: list[Label] = [None] * len(known)
     if task not in _LABELLED:
         return labels
-    for row in np.flatnonzero(known).tolist():
+    # What is finite can still be beyond what a head can compute with; then it says nothing.
+    usable = np.array(known, np.bool_) & ~np.isnan(outputs).any(axis=1)
+    for row in np.flatnonzero(usable).tolist():
         names = classes if top is None else top[row]
         if task == "single-label":
             labels[row] = names[int(outputs[row].argmax())]

@@ -3,6 +3,7 @@
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks". The targets are smoothed as in
 Platt 1999 ("Probabilistic Outputs for Support Vector Machines"): from n rows out of n right, Laplace's
 rule gives (n + 1) / (n + 2), not certainty. Without it, the best temperature of a few separable rows is 0.
+Of weighted rows n is as many equal ones as would vary as much (Kish 1965): a few heavy ones are few.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trunkline_service.heads.kinds.linear import softmax
 
 Logits = npt.NDArray[np.floating[Any]]
 Codes = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64] | None
 
 # Limits of 1 / temperature. Only data without any signal (or with all logits equal) reaches them.
 _SHARPNESS = (1e-3, 1e3)
@@ -28,26 +30,30 @@ _MOST_LOGITS = 20_000_000
 _CHUNK = 1 << 18
 
 
-def fit_temperature(logits: Logits, codes: Codes) -> float:
+def fit_temperature(logits: Logits, codes: Codes, weights: Weights = None) -> float:
     """The temperature T > 0 with the least smoothed log loss of ``softmax(logits / T)``.
 
     Args:
-        logits: (N, K) of rows that the weights were *not* fitted on.
+        logits: (N, K) of rows that the head was *not* fitted on; of none the temperature is 1.
         codes: (N,) true classes.
+        weights: (N,) positive, of the rows; None for equal ones.
     """
+    if not len(logits):
+        return 1.0
     stride = 1 + (logits.size - 1) // _MOST_LOGITS
     logits, codes = logits[::stride], codes[::stride]
-    smoothing = 1.0 / (len(codes) + 2)
+    each = np.ones(len(codes)) if weights is None else effective_weights(weights[::stride])
+    smoothing = 1.0 / (float(each.sum()) + 2)
     truth = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0].astype(np.float64)
     others = (logits.sum(axis=1, dtype=np.float64) - truth) / (logits.shape[1] - 1)
-    target = float(((1.0 - smoothing) * truth + smoothing * others).sum())
+    target = float((each * ((1.0 - smoothing) * truth + smoothing * others)).sum())
 
     # The loss is convex in the sharpness s = 1 / T, with slope sum(E_p[z]) - target and curvature
     # sum(Var_p[z]): Newton's method, kept inside a bracket that each slope narrows.
     low, high = _SHARPNESS
     sharpness = 1.0
     for _ in range(_STEPS):
-        slope, curvature = _moments(logits, sharpness)
+        slope, curvature = _moments(logits, sharpness, each)
         slope -= target
         low, high = (low, sharpness) if slope > 0 else (sharpness, high)
         step = sharpness - slope / curvature if curvature > 0 else high
@@ -58,16 +64,23 @@ def fit_temperature(logits: Logits, codes: Codes) -> float:
     return 1.0 / sharpness
 
 
-def _moments(logits: Logits, sharpness: float) -> tuple[float, float]:
-    """Sums over rows of the logits' mean and variance under ``softmax(sharpness * logits)``."""
+def effective_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N,) the weights in such a unit that their sum is the number of equal rows that would vary as much."""
+    scaled_weights = weights / weights.max()
+    unit: npt.NDArray[np.float64] = scaled_weights * (scaled_weights.sum() / (scaled_weights**2).sum())
+    return unit
+
+
+def _moments(logits: Logits, sharpness: float, weights: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Weighted sums over rows of the logits' mean and variance under ``softmax(sharpness * logits)``."""
     mean = variance = 0.0
     for where in _chunks(logits):
         exact = logits[where].astype(np.float64)
         probabilities = softmax(sharpness * exact)
         means = np.einsum("nk,nk->n", probabilities, exact)
         exact -= means[:, None]
-        mean += float(means.sum())
-        variance += float(np.einsum("nk,nk,nk->", probabilities, exact, exact))
+        mean += float(weights[where] @ means)
+        variance += float(weights[where] @ np.einsum("nk,nk,nk->n", probabilities, exact, exact))
     return mean, variance
 
 
@@ -79,9 +92,7 @@ def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float32]:
     return found
 
 
-def scaled_log_loss(
-    logits: Logits, codes: Codes, temperature: float, weights: npt.NDArray[np.float64] | None = None
-) -> float:
+def scaled_log_loss(logits: Logits, codes: Codes, temperature: float, weights: Weights = None) -> float:
     """Mean negative log probability of the true class under ``softmax(logits / temperature)``, in nats.
 
     Args:
@@ -99,20 +110,23 @@ def scaled_log_loss(
     return float(np.average(losses, weights=weights))
 
 
-def cross_fitted(logits: Logits, codes: Codes, assigned: Codes) -> npt.NDArray[np.float32]:
+def cross_fitted(
+    logits: Logits, codes: Codes, assigned: Codes, weights: Weights = None
+) -> npt.NDArray[np.float32]:
     """(N, K) float32 calibrated probabilities in which no row took part in choosing its own temperature.
 
     Args:
         logits: (N, K) out-of-fold.
         codes: (N,) true classes.
-        assigned: (N,) fold of each row; at least two folds.
+        assigned: (N,) fold of each row; of a single fold the temperature is 1.
+        weights: (N,) positive, of the rows; None for equal ones.
     """
     probabilities = np.empty(logits.shape, np.float32)
     for fold in np.unique(assigned):
         held_out = assigned == fold
-        probabilities[held_out] = scaled(
-            logits[held_out], fit_temperature(logits[~held_out], codes[~held_out])
-        )
+        own = None if weights is None else weights[~held_out]
+        temperature = fit_temperature(logits[~held_out], codes[~held_out], own)
+        probabilities[held_out] = scaled(logits[held_out], temperature)
     return probabilities
 
 

@@ -41,10 +41,13 @@ def log_loss(codes: Codes, probabilities: NDArray[Any], weights: Weights = None)
     return float(np.average(losses, weights=weights))
 
 
-def binary_log_loss(indicator: NDArray[np.bool_], probabilities: NDArray[Any]) -> float:
+def binary_log_loss(
+    indicator: NDArray[np.bool_], probabilities: NDArray[Any], weights: Weights = None
+) -> float:
     """Mean of the log loss over all (N, K) yes-or-no decisions, in nats; clipped like ``log_loss``."""
     truth = np.where(indicator, probabilities, 1.0 - probabilities).astype(np.float64)
-    return float(-np.log(np.clip(truth, np.finfo(np.float64).eps, 1.0)).mean())
+    losses = -np.log(np.clip(truth, np.finfo(np.float64).eps, 1.0)).mean(axis=1)
+    return float(np.average(losses, weights=weights))
 
 
 def reliability(

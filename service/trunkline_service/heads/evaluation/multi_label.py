@@ -146,6 +146,7 @@ def evaluate_multi_label(
     folds: int,
     *,
     uncalibrated: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> MultiLabelEvaluation:
     """All figures of out-of-fold probabilities of labels that do not exclude one another.
 
@@ -155,18 +156,21 @@ def evaluate_multi_label(
         classes: K labels.
         folds: Of the cross-validation.
         uncalibrated: (N, K) the same before calibration, for ``ece_before``.
+        weights: (N,) positive, of the rows; None for equal ones. ``support`` counts rows all the same.
     """
     n, count = indicator.shape
     given = probabilities >= THRESHOLD
-    hits = np.count_nonzero(indicator & given, axis=0)
-    support, named = np.count_nonzero(indicator, axis=0), np.count_nonzero(given, axis=0)
-    wrong = int(support.sum() + named.sum() - 2 * hits.sum())
-    rankings = rank_labels(indicator, probabilities)
+    # Of mean 1, so that sums of them are like counts of rows.
+    each = None if weights is None else np.asarray(weights, np.float64) / np.mean(weights)
+    hits, support, named = (_sums(which, each) for which in (indicator & given, indicator, given))
+    rows = np.count_nonzero(indicator, axis=0)
+    wrong = np.average((indicator != given).mean(axis=1), weights=each)
+    rankings = rank_labels(indicator, probabilities, each)
     precision, recall, f1 = ratio(hits, named), ratio(hits, support), ratio(2 * hits, support + named)
     reports = tuple(
         LabelReport(
             label=label,
-            support=int(support[k]),
+            support=int(rows[k]),
             precision=float(precision[k]),
             recall=float(recall[k]),
             f1=float(f1[k]),
@@ -180,27 +184,37 @@ def evaluate_multi_label(
         folds=folds,
         macro_f1=math.fsum(f1) / count,
         micro_f1=float(ratio(2 * hits.sum(), support.sum() + named.sum())),
-        exact_match=float((indicator == given).all(axis=1).mean()),
-        hamming_loss=wrong / (n * count),
-        log_loss=binary_log_loss(indicator, probabilities),
-        ece=_calibration_error(indicator, probabilities),
-        ece_before=None if uncalibrated is None else _calibration_error(indicator, uncalibrated),
+        exact_match=float(np.average((indicator == given).all(axis=1), weights=each)),
+        hamming_loss=float(wrong),
+        log_loss=binary_log_loss(indicator, probabilities, each),
+        ece=_calibration_error(indicator, probabilities, each),
+        ece_before=None if uncalibrated is None else _calibration_error(indicator, uncalibrated, each),
         auroc=_mean([ranking.auroc for ranking in rankings if ranking]),
         average_precision=_mean([ranking.average_precision for ranking in rankings if ranking]),
         baseline_macro_f1=math.fsum(ratio(2 * support, support + n)) / count,
-        intervals=_intervals(indicator, given),
+        intervals=_intervals(indicator, given, each),
         per_class=reports,
     )
 
 
-def _calibration_error(indicator: NDArray[np.bool_], probabilities: NDArray[Any]) -> float:
+def _sums(which: NDArray[np.bool_], weights: NDArray[np.float64] | None) -> NDArray[Any]:
+    """(K,) how many rows, or their weight."""
+    return np.count_nonzero(which, axis=0) if weights is None else weights @ which
+
+
+def _calibration_error(
+    indicator: NDArray[np.bool_], probabilities: NDArray[Any], weights: NDArray[np.float64] | None
+) -> float:
     """Of the probability that each decision was given, right or wrong."""
     given = probabilities >= THRESHOLD
     confidence = np.where(given, probabilities, 1.0 - probabilities)
-    return calibration_error(confidence.ravel(), (given == indicator).ravel())
+    each = None if weights is None else np.repeat(weights, indicator.shape[1])
+    return calibration_error(confidence.ravel(), (given == indicator).ravel(), each)
 
 
-def _intervals(indicator: NDArray[np.bool_], given: NDArray[np.bool_]) -> Intervals:
+def _intervals(
+    indicator: NDArray[np.bool_], given: NDArray[np.bool_], each: NDArray[np.float64] | None
+) -> Intervals:
     n, count = indicator.shape
     hits = (indicator & given).astype(np.float32)
     both = indicator.astype(np.float32) + given.astype(np.float32)
@@ -209,7 +223,8 @@ def _intervals(indicator: NDArray[np.bool_], given: NDArray[np.bool_]) -> Interv
     # A matrix product sums some thirty numbers in the time that one is drawn.
     resamples = resamples_for(n * (1 + count // 32))
     macro, micro, match = [], [], []
-    for weights in row_weights(n, resamples):
+    for drawn in row_weights(n, resamples):
+        weights = drawn if each is None else drawn * each.astype(np.float32)
         drawn_hits, drawn_both = weights @ hits, weights @ both
         seen = (drawn_both > 0).sum(axis=1) + never
         macro.append(ratio(ratio(2 * drawn_hits, drawn_both).sum(axis=1), seen))

@@ -90,16 +90,19 @@ def rank_classes(
     ]
 
 
-def rank_labels(indicator: NDArray[np.bool_], probabilities: NDArray[Any]) -> list[Ranking | None]:
+def rank_labels(
+    indicator: NDArray[np.bool_], probabilities: NDArray[Any], weights: NDArray[np.float64] | None = None
+) -> list[Ranking | None]:
     """The ranking of each label of a multi-label task; None as in ``rank_classes``.
 
     Args:
         indicator: (N, K) which rows have which label.
         probabilities: (N, K).
+        weights: (N,), or None.
     """
     if probabilities.size > _MOST_CELLS:
         return [None] * probabilities.shape[1]
     return [
-        rank(indicator[:, k], np.ascontiguousarray(probabilities[:, k]))
+        rank(indicator[:, k], np.ascontiguousarray(probabilities[:, k]), weights)
         for k in range(probabilities.shape[1])
     ]

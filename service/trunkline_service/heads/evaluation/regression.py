@@ -107,7 +107,12 @@ _KINDS: dict[str, Kind] = {
 
 
 def evaluate_regression(
-    values: NDArray[np.float64], predicted: NDArray[Any], targets: Sequence[str], folds: int
+    values: NDArray[np.float64],
+    predicted: NDArray[Any],
+    targets: Sequence[str],
+    folds: int,
+    *,
+    weights: NDArray[np.float64] | None = None,
 ) -> RegressionEvaluation:
     """All figures of out-of-fold predictions.
 
@@ -116,11 +121,14 @@ def evaluate_regression(
         predicted: (N, M), finite.
         targets: M names, each with a value somewhere.
         folds: Of the cross-validation.
+        weights: (N,) positive, of the rows; None for equal ones.
     """
+    each = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64) / np.mean(weights)
     known = ~np.isnan(values)
     errors = np.where(known, predicted - values, 0.0).astype(np.float64)
     reports = tuple(
-        _report(target, values[known[:, m], m], errors[known[:, m], m]) for m, target in enumerate(targets)
+        _report(target, values[mine, m], errors[mine, m], each[mine])
+        for m, (target, mine) in enumerate(zip(targets, known.T, strict=True))
     )
     return RegressionEvaluation(
         n=len(values),
@@ -128,21 +136,23 @@ def evaluate_regression(
         r2=math.fsum(report.r2 for report in reports) / len(reports),
         mae=math.fsum(report.mae for report in reports) / len(reports),
         rmse=math.fsum(report.rmse for report in reports) / len(reports),
-        intervals=_intervals(values, errors, known),
+        intervals=_intervals(values, errors, known, each),
         per_target=reports,
     )
 
 
-def _report(target: str, values: NDArray[np.float64], errors: NDArray[np.float64]) -> TargetReport:
-    squares = float((errors**2).mean())
-    deviations = values - values.mean()
+def _report(
+    target: str, values: NDArray[np.float64], errors: NDArray[np.float64], weights: NDArray[np.float64]
+) -> TargetReport:
+    squares = float(np.average(errors**2, weights=weights))
+    deviations = values - np.average(values, weights=weights)
     return TargetReport(
         target=target,
         n=len(values),
-        r2=float(_explained(np.array(squares), np.array((deviations**2).mean()))),
-        mae=float(np.abs(errors).mean()),
+        r2=float(_explained(np.array(squares), np.array(np.average(deviations**2, weights=weights)))),
+        mae=float(np.average(np.abs(errors), weights=weights)),
         rmse=math.sqrt(squares),
-        baseline_mae=float(np.abs(deviations).mean()),
+        baseline_mae=float(np.average(np.abs(deviations), weights=weights)),
     )
 
 
@@ -153,7 +163,10 @@ def _explained(squares: NDArray[np.float64], variance: NDArray[np.float64]) -> N
 
 
 def _intervals(
-    values: NDArray[np.float64], errors: NDArray[np.float64], known: NDArray[np.bool_]
+    values: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    each: NDArray[np.float64],
 ) -> Intervals:
     n, count = values.shape
     # Around the mean, so that a variance from sums of squares loses no digits in float32.
@@ -164,7 +177,8 @@ def _intervals(
     scaled = (errors / scales).astype(np.float32)
     ones = known.astype(np.float32)
     parts: dict[str, list[NDArray[np.float64]]] = {"r2": [], "mae": [], "rmse": []}
-    for weights in row_weights(n, resamples_for(n * (1 + count // 32))):
+    for drawn in row_weights(n, resamples_for(n * (1 + count // 32))):
+        weights = drawn * each.astype(np.float32)
         rows = (weights @ ones).astype(np.float64)
         # A target of which a resample drew no row has no figure in it.
         rows[rows == 0] = np.nan

@@ -13,10 +13,12 @@ from trunkline_service.errors import NotEnoughData
 from trunkline_service.heads.evaluation.anomaly import AnomalyEvaluation, evaluate_anomaly
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.distance import cross_fitted_distances, quantiles_of
+from trunkline_service.heads.kinds.finish import check_finite
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.network import Network
 from trunkline_service.heads.options import FitOptions, Progress, silent
 from trunkline_service.heads.training.folds import make_folds
+from trunkline_service.heads.training.overlap import overlap_notes
 from trunkline_service.heads.training.training_set import TrainingSet
 
 _LEAST_ROWS = 4
@@ -55,6 +57,7 @@ def fit_anomaly(
     distance, scores = cross_fitted_distances(data.embeddings, folds.assigned, normal, _RANK, options.seed)
     report(0.8)
     network = Network(distance, "none")
+    check_finite("anomaly", network)
     known = normal | data.labelled()
     test_evaluation, test_notes = _judge_test(data, network, options.normal)
     head = FittedHead(
@@ -76,7 +79,7 @@ def fit_anomaly(
         },
         temperature=1.0,
         evaluation=_judge(normal[known], scores[known], folds.count),
-        notes=(*data.notes, *folds.notes, *test_notes),
+        notes=(*data.notes, *folds.notes, *test_notes, *overlap_notes(data)),
         target=data.target,
         decode=data.decode,
         test_evaluation=test_evaluation,

@@ -51,29 +51,38 @@ def judge(data: TrainingSet, folds: Folds, logits: NDArray[Any]) -> Judged:
     held_out = folds.assigned >= 0
     known = logits if held_out.all() else logits[held_out]
     weights = None if data.weights is None else data.weights[held_out]
-    # With one fold there is no other to take a temperature from: its rows judge each other, in halves.
-    parts = folds.assigned[held_out] if folds.count > 1 else np.arange(len(known)) % 2
+    parts = calibration_parts(folds)
     probabilities = np.full(logits.shape, np.nan, np.float32)
     evaluation: Evaluation | MultiLabelEvaluation
     if data.task == "multi-label":
         truth, exact = data.indicator()[held_out], known.astype(np.float64)
-        temperature = binary_temperature(exact, truth)
+        temperature = binary_temperature(exact, truth, weights)
         calibrated = np.empty(exact.shape, np.float32)
         for part in np.unique(parts):
             mine = parts == part
-            calibrated[mine] = sigmoid(exact[mine] / binary_temperature(exact[~mine], truth[~mine]))
+            own = None if weights is None else weights[~mine]
+            calibrated[mine] = sigmoid(exact[mine] / binary_temperature(exact[~mine], truth[~mine], own))
         evaluation = evaluate_multi_label(
-            truth, calibrated, data.classes, folds.count, uncalibrated=sigmoid(exact)
+            truth, calibrated, data.classes, folds.count, uncalibrated=sigmoid(exact), weights=weights
         )
     else:
         codes = data.codes()[held_out]
-        temperature = fit_temperature(known, codes)
-        calibrated = cross_fitted(known, codes, parts) if len(known) > 1 else scaled(known, 1.0)
+        temperature = fit_temperature(known, codes, weights)
+        calibrated = cross_fitted(known, codes, parts, weights)
         evaluation = evaluate(
             codes, calibrated, data.classes, folds.count, uncalibrated=scaled(known, 1.0), weights=weights
         )
     probabilities[held_out] = calibrated
     return Judged(temperature, evaluation, probabilities)
+
+
+def calibration_parts(folds: Folds) -> NDArray[np.int64]:
+    """(n,) the part of each held-out row; each part is calibrated by the others.
+
+    With one fold there is no other to calibrate by: its rows judge each other, in halves.
+    """
+    parts = folds.assigned[folds.assigned >= 0]
+    return parts if folds.count > 1 else np.arange(len(parts)) % 2
 
 
 def calibrated_loss(data: TrainingSet, held_out: NDArray[np.bool_], logits: NDArray[Any]) -> float:
@@ -82,12 +91,12 @@ def calibrated_loss(data: TrainingSet, held_out: NDArray[np.bool_], logits: NDAr
     It judges the probabilities that are served, and still tells candidates apart where accuracies tie.
     """
     known = logits if held_out.all() else logits[held_out]
+    weights = None if data.weights is None else data.weights[held_out]
     if data.task == "multi-label":
         truth, exact = data.indicator()[held_out], known.astype(np.float64)
-        return binary_log_loss(truth, sigmoid(exact / binary_temperature(exact, truth)))
+        return binary_log_loss(truth, sigmoid(exact / binary_temperature(exact, truth, weights)), weights)
     codes = data.codes()[held_out]
-    weights = None if data.weights is None else data.weights[held_out]
-    return scaled_log_loss(known, codes, fit_temperature(known, codes), weights)
+    return scaled_log_loss(known, codes, fit_temperature(known, codes, weights), weights)
 
 
 def judge_test(data: TrainingSet, network: Network) -> AnyEvaluation | None:
@@ -95,16 +104,18 @@ def judge_test(data: TrainingSet, network: Network) -> AnyEvaluation | None:
     if data.test is None:
         return None
     outputs = network(data.test.embeddings)
+    weights = data.test.weights
     if data.task == "multi-label":
-        return evaluate_multi_label(data.test.indicator(), outputs, data.classes, 0)
-    return evaluate(data.test.codes(), outputs, data.classes, 0)
+        return evaluate_multi_label(data.test.indicator(), outputs, data.classes, 0, weights=weights)
+    return evaluate(data.test.codes(), outputs, data.classes, 0, weights=weights)
 
 
-def binary_temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:
-    """One temperature for all labels of ``sigmoid(logits / T)``; logits and truth are (N, K)."""
+def binary_temperature(logits: Floats, truth: NDArray[np.bool_], weights: Floats | None = None) -> float:
+    """One temperature for all labels of ``sigmoid(logits / T)``; logits and truth are (N, K), weights (N,)."""
     pairs = np.zeros((logits.size, 2))
     pairs[:, 1] = logits.ravel()
-    return fit_temperature(pairs, truth.ravel().astype(np.int64))
+    each = None if weights is None else np.repeat(weights, logits.shape[1])
+    return fit_temperature(pairs, truth.ravel().astype(np.int64), each)
 
 
 def sigmoid(logits: Floats) -> Floats:

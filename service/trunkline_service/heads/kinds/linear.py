@@ -11,6 +11,8 @@ import numpy.typing as npt
 # float32 embeddings that vary by less than this share of their mean hold too few bits of signal:
 # dividing by so small a spread would turn rounding errors into features.
 _CONSTANT = 1e-5
+# Smaller spreads come near float32's least numbers, and one divided by them near its largest.
+_LEAST_SPREAD = 1e-30
 # Rows that are held in float64 at a time.
 _BLOCK = 1024
 
@@ -40,7 +42,7 @@ class Standardiser:
         offset = sums / len(rows)
         mean = shift + offset
         spread = np.sqrt(np.maximum(squares / len(rows) - offset**2, 0.0))
-        constant = spread <= _CONSTANT * np.abs(mean)
+        constant = spread <= np.maximum(_CONSTANT * np.abs(mean), _LEAST_SPREAD)
         return cls(mean, np.where(constant, 1.0, spread))
 
     def __call__(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.evaluation.kinds import AnyEvaluation
 from trunkline_service.heads.evaluation.regression import evaluate_regression
 from trunkline_service.heads.fitted import Convergence, FittedHead
@@ -69,7 +70,8 @@ def fit_mlp(
         progress: Called with the share done, rising to 1.0. What it raises ends the fit.
 
     Raises:
-        InvalidArgument: A task or an option that it can't use.
+        InvalidArgument: A task or an option that it can't use; rows or weights so large that training
+            diverges.
         NotEnoughData: Rows that are all of one group.
     """
     check_permitted(
@@ -90,7 +92,13 @@ def fit_mlp(
     temperature, out_of_fold = 1.0, held_out
     evaluation: AnyEvaluation
     if data.task == "regression":
-        evaluation = evaluate_regression(data.values()[known], held_out[known], data.classes, folds.count)
+        evaluation = evaluate_regression(
+            data.values()[known],
+            held_out[known],
+            data.classes,
+            folds.count,
+            weights=None if data.weights is None else data.weights[known],
+        )
     else:
         judged = judge(data, folds, held_out)
         temperature, evaluation, out_of_fold = judged.temperature, judged.evaluation, judged.out_of_fold
@@ -288,6 +296,11 @@ def _search(inputs: _Inputs, folds: Folds, options: FitOptions, report: Progress
             epoch += 1
             running = [one for one in running if epoch < one.epochs + patience]
     best = min(candidates, key=lambda one: one.best)
+    if not best.epochs:
+        raise InvalidArgument(
+            "the loss of held-out rows was not finite after any epoch: scale the embeddings and the weights to "
+            "sizes near 1, or choose transform standardise"
+        )
     return best.result(tuple(one.best for one in candidates), best not in running)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trunkline_service.heads.evaluation.calibrate import effective_weights
 from trunkline_service.heads.kinds.judged import sigmoid
 
 Floats = npt.NDArray[np.float64]
@@ -16,7 +17,9 @@ _STEPS = 50
 _TOLERANCE = 1e-8
 
 
-def fit_platt(scores: Floats, indicator: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def fit_platt(
+    scores: Floats, indicator: npt.NDArray[np.bool_], weights: Floats | None = None
+) -> tuple[Floats, Floats]:
     """The slopes (K,) and offsets (K,) with the least log loss of ``sigmoid(slope * score + offset)``.
 
     Slopes are not negative: where higher scores make a label less likely, which only chance does, the
@@ -25,19 +28,22 @@ def fit_platt(scores: Floats, indicator: npt.NDArray[np.bool_]) -> tuple[Floats,
     Args:
         scores: (N, K) of rows that the weights were *not* fitted on.
         indicator: (N, K) which rows have which label.
+        weights: (N,) positive, of the rows; None for equal ones.
     """
-    count = len(scores)
-    having = indicator.sum(axis=0)
+    each = np.ones(len(scores)) if weights is None else effective_weights(weights)
+    count = each.sum()
+    having = each @ indicator
     targets = np.where(indicator, (having + 1) / (having + 2), 1 / (count - having + 2))
-    centre, spread = scores.mean(axis=0), scores.std(axis=0)
+    centre = each @ scores / count
+    spread = np.sqrt(each @ (scores - centre) ** 2 / count)
     spread = np.where(spread > 0, spread, 1.0)
     standard = (scores - centre) / spread
-    share = targets.mean(axis=0)
+    share = each @ targets / count
     slopes, offsets = np.zeros_like(share), np.log(share / (1 - share))
-    losses = _losses(standard, targets, slopes, offsets)
+    losses = _losses(standard, targets, slopes, offsets, each)
     for _ in range(_STEPS):
-        step = _newton(standard, targets, slopes, offsets)
-        following = _shortened(standard, targets, (slopes, offsets), step, losses)
+        step = _newton(standard, targets, slopes, offsets, each)
+        following = _shortened(standard, targets, (slopes, offsets), step, losses, each)
         moved = np.abs(following[0] - slopes).max() + np.abs(following[1] - offsets).max()
         slopes, offsets, losses = following
         if moved <= _TOLERANCE:
@@ -47,14 +53,16 @@ def fit_platt(scores: Floats, indicator: npt.NDArray[np.bool_]) -> tuple[Floats,
     return slopes / spread, offsets - slopes * centre / spread
 
 
-def _newton(scores: Floats, targets: Floats, slopes: Floats, offsets: Floats) -> tuple[Floats, Floats]:
+def _newton(
+    scores: Floats, targets: Floats, slopes: Floats, offsets: Floats, weights: Floats
+) -> tuple[Floats, Floats]:
     """Newton's step of every label at once: 2 x 2 systems, solved by hand."""
     probabilities = sigmoid(scores * slopes + offsets)
     error, curvature = probabilities - targets, probabilities * (1 - probabilities)
-    slope, level = (error * scores).sum(axis=0), error.sum(axis=0)
-    aa, ab, bb = (curvature * scores**2).sum(axis=0), (curvature * scores).sum(axis=0), curvature.sum(axis=0)
+    slope, level = weights @ (error * scores), weights @ error
+    aa, ab, bb = weights @ (curvature * scores**2), weights @ (curvature * scores), weights @ curvature
     # Scores that are all equal say nothing of the slope: it stays.
-    aa, bb = aa + 1e-9 * len(scores), bb + 1e-12 * len(scores)
+    aa, bb = aa + 1e-9 * weights.sum(), bb + 1e-12 * weights.sum()
     determinant = aa * bb - ab * ab
     return (ab * level - bb * slope) / determinant, (ab * slope - aa * level) / determinant
 
@@ -65,12 +73,13 @@ def _shortened(
     start: tuple[Floats, Floats],
     step: tuple[Floats, Floats],
     losses: Floats,
+    weights: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """The step of each label, halved until its loss does not rise."""
     length = np.ones_like(losses)
     for _ in range(20):
         slopes, offsets = start[0] + length * step[0], start[1] + length * step[1]
-        reached = _losses(scores, targets, slopes, offsets)
+        reached = _losses(scores, targets, slopes, offsets, weights)
         worse = reached > losses + 1e-12 * np.abs(losses)
         if not worse.any():
             break
@@ -82,7 +91,7 @@ def _shortened(
     )
 
 
-def _losses(scores: Floats, targets: Floats, slopes: Floats, offsets: Floats) -> Floats:
+def _losses(scores: Floats, targets: Floats, slopes: Floats, offsets: Floats, weights: Floats) -> Floats:
     logits = scores * slopes + offsets
-    losses: Floats = (np.logaddexp(0.0, logits) - targets * logits).sum(axis=0)
+    losses: Floats = weights @ (np.logaddexp(0.0, logits) - targets * logits)
     return losses

@@ -1,8 +1,8 @@
 """The ``ridge`` kind: least squares with an L2 penalty, for values and as a fast classifier.
 
 The whole path of penalties is judged by the squared error on rows held out: each alone, in closed form;
-or fold by fold where rows have duplicates or groups, which alone would leak, and where there is a
-validation split. A classifier is the regression onto 1 and -1 (Rifkin et al. 2003, "Regularized
+or fold by fold where rows have duplicates or groups, which alone would leak, where there is a validation
+split, and where few rows are whitened. A classifier is the regression onto 1 and -1 (Rifkin et al. 2003, "Regularized
 least-squares classification"), its scores calibrated afterwards.
 """
 
@@ -20,7 +20,7 @@ from trunkline_service.heads.evaluation.kinds import AnyEvaluation
 from trunkline_service.heads.evaluation.regression import evaluate_regression
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.finish import finish
-from trunkline_service.heads.kinds.judged import judge
+from trunkline_service.heads.kinds.judged import calibration_parts, judge
 from trunkline_service.heads.kinds.permitted import check_permitted
 from trunkline_service.heads.kinds.platt import fit_platt
 from trunkline_service.heads.kinds.weighing import row_weights
@@ -43,6 +43,11 @@ _FINE = 10 ** np.array([-0.2, -0.15, -0.1, -0.05, 0.05, 0.1, 0.15, 0.2])
 _WORK, _LEAST = 1 << 39, 1000
 # Rows from which on BLAS shares a decomposition among its threads with profit.
 _LARGE = 500
+# Rows a feature below which whitening is held out too, fold by fold: of few rows each stretches its own
+# direction, and its closed form with the transform of all rows would flatter.
+_WHITENING_ROWS = 5
+# Rows that are held in float64 at a time.
+_BLOCK = 4096
 _ACTIVATIONS: dict[Task, Activation] = {
     "single-label": "softmax",
     "multi-label": "sigmoid",
@@ -149,7 +154,8 @@ def _path(
         rows = normaliser(rows)
     targets = data.values() if data.task == "regression" else np.where(data.indicator(), 1.0, -1.0)
     weights = row_weights(data, options)
-    alone = data.validation is None and data.grouping.count == len(data)
+    few = name == "whiten" and len(data) < _WHITENING_ROWS * data.dim
+    alone = data.validation is None and not few and data.grouping.count == len(data)
     path: Path
     if alone:
         path = LeaveOneOut(rows, targets, weights=weights, transform=affine, executor=executor)
@@ -201,28 +207,73 @@ def _calibrated(
     coefficients, intercepts = path.spectrum.linear(alphas)
     if data.task == "regression":
         known = folds.assigned >= 0
-        evaluation = evaluate_regression(data.values()[known], held_out[known], data.classes, folds.count)
-        return _linear(coefficients, intercepts, 1.0), 1.0, evaluation, held_out.astype(np.float32)
+        served = _linear(coefficients, intercepts, 1.0)
+        held_out = held_out + _rounding(path.rows, served, coefficients, intercepts)
+        evaluation = evaluate_regression(
+            data.values()[known],
+            held_out[known],
+            data.classes,
+            folds.count,
+            weights=None if data.weights is None else data.weights[known],
+        )
+        return served, 1.0, evaluation, held_out.astype(np.float32)
     if data.task == "multi-label":
+        # About the mean of what was learned from, which is another one for each model: where the penalty leaves
+        # scores small and slopes large, a shift of it would count for more than the scores.
+        held_out = held_out - _levels(data, path, folds.assigned)
         slopes, offsets, held_out = _platt(data, held_out, folds)
-        coefficients, intercepts = coefficients * slopes[:, None], intercepts * slopes + offsets
+        intercepts = (intercepts - path.spectrum.level) * slopes + offsets
+        coefficients = coefficients * slopes[:, None]
     judged = judge(data, folds, held_out)
     linear = _linear(coefficients, intercepts, judged.temperature)
     return linear, judged.temperature, judged.evaluation, judged.out_of_fold
 
 
+def _rounding(
+    rows: npt.NDArray[np.float32], served: Linear, coefficients: Floats, intercepts: Floats
+) -> Floats:
+    """(N, M) what serving in float32 adds to each row's prediction."""
+    added = np.empty((len(rows), len(intercepts)))
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        exact = part.astype(np.float64) @ coefficients.T + intercepts
+        added[start : start + _BLOCK] = served(part) - exact
+    return added
+
+
+def _levels(data: TrainingSet, path: Path, assigned: npt.NDArray[np.int64]) -> Floats:
+    """(N, K) mean target, of -1 and 1, of the rows that were learned from while each row was held out."""
+    weights = np.ones(len(data)) if data.weights is None else data.weights
+    targets = np.where(data.indicator(), 1.0, -1.0) * weights[:, None]
+    sums, total = targets, weights
+    if not isinstance(path, LeaveOneOut):
+        sums, total = np.empty_like(targets), np.empty(len(data))
+        for fold in np.unique(assigned):
+            mine = assigned == fold
+            sums[mine], total[mine] = targets[mine].sum(axis=0), weights[mine].sum()
+    levels: Floats = (targets.sum(axis=0) - sums) / (weights.sum() - total)[:, None]
+    return levels
+
+
 def _platt(data: TrainingSet, scores: Floats, folds: Folds) -> tuple[Floats, Floats, Floats]:
-    """Slopes and offsets by all held-out scores, and held-out logits by the other folds' alone."""
-    indicator, known = data.indicator(), folds.assigned >= 0
-    slopes, offsets = fit_platt(scores[known], indicator[known])
-    logits = scores * slopes + offsets
-    parts = np.unique(folds.assigned[known])
-    for part in parts if len(parts) > 1 else ():
-        others = known & (folds.assigned != part)
-        mine = folds.assigned == part
-        own_slopes, own_offsets = fit_platt(scores[others], indicator[others])
-        logits[mine] = scores[mine] * own_slopes + own_offsets
-    return slopes, offsets, logits
+    """Slopes and offsets by all held-out scores, and held-out logits by the other parts' alone."""
+    known = np.flatnonzero(folds.assigned >= 0)
+    indicator, parts = data.indicator(), calibration_parts(folds)
+    if len(known) < 2:
+        # One row says nothing of slopes.
+        return np.ones(scores.shape[1]), np.zeros(scores.shape[1]), scores
+
+    def fitted(where: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        return fit_platt(
+            scores[where], indicator[where], None if data.weights is None else data.weights[where]
+        )
+
+    logits = np.full(scores.shape, np.nan)
+    for part in np.unique(parts):
+        slopes, offsets = fitted(known[parts != part])
+        mine = known[parts == part]
+        logits[mine] = scores[mine] * slopes + offsets
+    return *fitted(known), logits
 
 
 def _linear(coefficients: Floats, intercepts: Floats, temperature: float) -> Linear:

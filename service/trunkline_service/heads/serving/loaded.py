@@ -24,7 +24,8 @@ class Answer(NamedTuple):
     Attributes:
         outputs: (N, K) float32, columns in the order of the card's classes; (N, 1) for ``anomaly``.
         distance: (N,) float32, how far each embedding is from the training rows, about 1 for one like
-            them; for ``anomaly`` the score itself. None where the head has none, or it was not asked for.
+            them; for ``anomaly`` the score itself. Infinite where it is beyond float32. None where the head
+            has none, or it was not asked for.
     """
 
     outputs: NDArray[np.float32]
@@ -89,6 +90,11 @@ class LoadedHead:
                     found, self._session.run(self._names, {INPUT: embeddings[usable]}), strict=True
                 ):
                     whole[usable] = part
+        # Beyond float32 sums become infinite, and their differences NaN: far, and not a failed item.
+        if self.card.task == "anomaly":
+            found[0][usable & ~np.isfinite(found[0][:, 0])] = np.inf
+        elif found[1:]:
+            found[1][usable & ~np.isfinite(found[1])] = np.inf
         distance = found[0][:, 0] if self.card.task == "anomaly" else found[1] if found[1:] else None
         return Answer(found[0], distance)
 

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.heads.network import TINY, Activation, Distance, Linear, Mlp, Neighbours, Network
+from trunkline_service.heads.network import (
+    SMALLEST,
+    TINY,
+    Activation,
+    Distance,
+    Linear,
+    Mlp,
+    Neighbours,
+    Network,
+)
 from trunkline_service.heads.serving.graph import Graph
 from trunkline_service.heads.task import OUTPUTS, Task
 
@@ -81,6 +90,9 @@ def _write_network(graph: Graph, network: Network, output: str) -> None:
     rows = INPUT
     if network.normaliser is not None:
         moved = graph.add("Sub", rows, graph.array("centre", network.normaliser.centre))
+        largest = graph.add("ReduceMax", graph.add("Abs", moved), axes=[1], keepdims=1)
+        least = graph.array("smallest", np.float32(SMALLEST))
+        moved = graph.add("Div", moved, graph.add("Max", largest, least))
         length = graph.add("Sqrt", _squared_length(graph, moved, keepdims=1))
         rows = graph.add("Div", moved, graph.add("Max", length, graph.array("tiny", np.float32(TINY))))
     activation = _ACTIVATIONS[network.activation]

@@ -36,5 +36,5 @@ def open_session(model: bytes, what: str) -> Any:
     )
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except refused as exc:
+    except (*refused, UnicodeDecodeError) as exc:
         raise ModelFileError(f"ONNX Runtime can't load {what}: {exc}; fit it again") from exc

@@ -69,7 +69,8 @@ class StackedHeads:
         found: dict[int, NDArray[np.float32]] = {}
         far: dict[int, NDArray[np.float32]] = {}
         if self._linear:
-            failed = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+            finite = np.isfinite(embeddings).all(axis=1)
+            failed = np.flatnonzero(~finite)
             rows = embeddings
             if len(failed):
                 rows = embeddings.copy()
@@ -77,6 +78,9 @@ class StackedHeads:
             found = _run(self._outputs_session, self._groups, rows, failed)
             if distances and self._distance_groups:
                 far = _run(self._distances_session, self._distance_groups, rows, failed)
+                for column in far.values():
+                    # As `LoadedHead.answer`.
+                    column[finite & ~np.isfinite(column)] = np.inf
         answers: list[Answer] = []
         for i, head in enumerate(self.heads):
             if i in found:

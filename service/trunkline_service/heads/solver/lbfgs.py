@@ -1,7 +1,7 @@
 """L-BFGS over many problems in step: one pass serves all that are not done yet.
 
 Source: Nocedal & Wright 2006, "Numerical Optimization", algorithms 7.4 and 7.5; the initial inverse Hessian is
-the diagonal of `basis`, scaled as in equation 7.20. Problems that are done leave the batch.
+the preconditioner of `basis`, scaled as in equation 7.20. Problems that are done leave the batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.heads.solver.basis import Basis
+from trunkline_service.heads.solver.basis import Basis, Preconditioner
 from trunkline_service.heads.solver.passes import Pass, Values, inner
 from trunkline_service.heads.solver.problems import Problems
 
@@ -31,18 +31,20 @@ class Tolerance:
     Attributes:
         decrement: What another step is expected to take off the loss, as a share of the loss.
         gradient: Largest absolute entry of the mean loss's gradient, as a share of that at zero weights.
+        least_gradient: Below which it need not go in any case (scikit-learn's ``tol``).
         noise: Relative rounding error of a loss, which a step may seem to add.
         floor: Absolute one, of losses next to nothing.
     """
 
     decrement: float
     gradient: float
+    least_gradient: float
     noise: float
     floor: float
 
 
-FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-4, noise=1e-6, floor=1e-9)
-FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, noise=1e-14, floor=1e-17)
+FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-4, least_gradient=0.0, noise=1e-6, floor=1e-9)
+FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, least_gradient=0.0, noise=1e-14, floor=1e-17)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +126,8 @@ def minimise(
     tick()
     first = evaluate(problems, start, curvature=True)
     assert first.curvatures is not None, "a pass that was asked for curvatures gives them"
-    diagonal = _inverse_diagonal(problems, first.curvatures, basis, start.dtype)
-    state = _State(problems, start, first, diagonal, limits, pairs)
+    inverse = basis.preconditioner(problems.penalties, first.curvatures, start.dtype)
+    state = _State(problems, start, first, inverse, limits, pairs)
     done = _Done(start, len(problems))
     for iteration in range(most + 1):
         direction = state.direction()
@@ -204,12 +206,12 @@ class _State:
         problems: Problems,
         weights: Array,
         values: Values,
-        diagonal: Array,
+        inverse: Preconditioner,
         limits: NDArray[np.float64],
         pairs: tuple[Pair, ...] | list[Pair],
         places: Array | None = None,
     ) -> None:
-        self.problems, self.weights, self.values, self.diagonal = problems, weights, values, diagonal
+        self.problems, self.weights, self.values, self.inverse = problems, weights, values, inverse
         self.limits = limits
         self.pairs = list(pairs)
         self.places = np.arange(len(problems)) if places is None else places
@@ -220,7 +222,7 @@ class _State:
             self.problems.at(chosen),
             self.weights[:, chosen],
             values,
-            self.diagonal[:, chosen],
+            self.inverse.at(chosen),
             self.limits[chosen],
             [pair.at(chosen) for pair in self.pairs],
             self.places[chosen],
@@ -229,21 +231,24 @@ class _State:
     def direction(self) -> Array:
         """The two-loop recursion: minus the inverse Hessian's estimate times the gradient."""
         ahead = self.values.gradients.copy()
+        spare = np.empty_like(ahead)
         factors = []
         for pair in reversed(self.pairs):
             factor = _column(pair.weight * inner(pair.step, ahead), ahead)
-            ahead -= factor * pair.change
+            ahead -= np.multiply(factor, pair.change, out=spare)
             factors.append(factor)
-        ahead *= self.diagonal
+        ahead = self.inverse(ahead)
         if self.pairs:
             ahead *= _column(self._scale(self.pairs[-1]), ahead)
         for pair, factor in zip(self.pairs, reversed(factors), strict=True):
-            ahead += (factor - _column(pair.weight * inner(pair.change, ahead), ahead)) * pair.step
+            ahead += np.multiply(
+                factor - _column(pair.weight * inner(pair.change, ahead), ahead), pair.step, out=spare
+            )
         return np.negative(ahead, out=ahead)
 
     def _scale(self, pair: Pair) -> NDArray[np.float64]:
-        """How much the diagonal over- or underestimates the curvature along the newest pair."""
-        along = inner(pair.change, self.diagonal * pair.change)
+        """How much the preconditioner over- or underestimates the curvature along the newest pair."""
+        along = inner(pair.change, self.inverse(pair.change))
         known = (pair.weight > 0) & (along > 0)
         scale: NDArray[np.float64] = np.where(
             known, 1 / np.where(known, pair.weight * along, 1), np.ones(len(along))
@@ -305,12 +310,3 @@ def _pair(step: Array, change: Array, usable: NDArray[np.bool_]) -> Pair:
 def _column(values: NDArray[np.float64], like: Array) -> Array:
     """(B,) as (1, B, 1) of another array's dtype."""
     return values.astype(like.dtype)[None, :, None]
-
-
-def _inverse_diagonal(problems: Problems, curvatures: Array, basis: Basis, dtype: Any) -> Array:
-    """(K, B, P) one over the Hessian's diagonal in the basis, penalty included."""
-    curved = np.maximum(curvatures, 1e-12)[..., None]
-    shape = (len(curvatures), len(problems), len(basis.spectrum))
-    inside = np.broadcast_to(1 / (curved * basis.spectrum + problems.penalties[:, None]), shape)
-    intercepts = np.broadcast_to(1 / curved, (*shape[:2], 1))
-    return np.concatenate([inside, intercepts], axis=2).astype(dtype)

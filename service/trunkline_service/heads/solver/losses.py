@@ -69,15 +69,15 @@ class Softmax:
             losses = np.logaddexp(0, np.log(others) - truth)
         certainty = np.exp(truth)
         scale = 1 / (others + certainty)
-        logits *= scale
         wrong = others * scale
         curvatures = None
         if curvature:
-            curvatures = ((1 - logits) * logits * weights).sum(axis=2)
+            chances = logits * scale
+            curvatures = ((1 - chances) * chances * weights).sum(axis=2)
             of_truth = (wrong * certainty * scale * weights).T
             np.add.at(curvatures, codes, of_truth)
-        logits[codes, :, rows] = -wrong.T
-        logits *= weights
+        logits *= scale * weights
+        logits[codes, :, rows] = -(wrong * weights).T
         return (losses * weights).sum(axis=1, dtype=np.float64), curvatures
 
 

@@ -70,8 +70,7 @@ class NumpyPass:
     def __call__(self, problems: Problems, weights: Array, *, curvature: bool = False) -> Values:
         """See `Pass`."""
         classes, count, _ = weights.shape
-        coefficients = self._basis.to_features(weights[..., :-1])
-        learners = _Learners(problems, coefficients, weights[..., -1])
+        learners = _Learners(problems, self._basis.to_features(weights))
 
         def share(blocks: Sequence[slice]) -> _Sums:
             sums = _Sums.zeros(weights, curvature)
@@ -88,9 +87,7 @@ class NumpyPass:
         if not count:
             return
         block = self._rows.block(where)
-        logits = learner.coefficients.reshape(-1, dim) @ block.T
-        logits += learner.intercepts.reshape(-1, 1)
-        logits = logits.reshape(classes, count, -1)
+        logits = (learner.coefficients.reshape(-1, dim) @ block.T).reshape(classes, count, -1)
         kept = self._row_folds[None, where] != learner.folds[:, None]
         weights = kept * self._row_weights[None, where]
         losses, curvatures = self._loss.residuals(
@@ -98,20 +95,18 @@ class NumpyPass:
         )
         sums.losses[learner.places] += losses
         flat = logits.reshape(classes * count, -1)
-        sums.gradients[:, learner.places, :-1] += (flat @ block).reshape(classes, count, dim)
-        sums.gradients[:, learner.places, -1] += logits.sum(axis=2)
+        sums.gradients[:, learner.places] += (flat @ block).reshape(classes, count, dim)
         if sums.curvatures is not None and curvatures is not None:
             sums.curvatures[:, learner.places] += curvatures
 
     def logits(self, weights: Array, positions: NDArray[np.int64]) -> Array:
         """See `Pass`."""
-        coefficients = self._basis.to_features(weights[..., :-1])
-        flat = coefficients.reshape(-1, coefficients.shape[-1])
+        flat = self._basis.to_features(weights).reshape(-1, weights.shape[-1])
         found = np.empty((len(flat), len(positions)), weights.dtype)
         for start in range(0, len(positions), _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
             found[:, part] = flat @ self._rows.at(positions[part]).T
-        return found.reshape(*weights.shape[:2], -1) + weights[..., -1:]
+        return found.reshape(*weights.shape[:2], -1)
 
     def _blocks(self, width: int) -> list[slice]:
         """Blocks of about one size, in each run of rows of one fold as many for each worker."""
@@ -158,21 +153,18 @@ class _Sums:
 
 @dataclass(frozen=True, eq=False)
 class _Learner:
-    """The problems that learn from a block: places in the batch, folds, coefficients and intercepts."""
+    """The problems that learn from a block: places in the batch, folds, coefficients with intercepts."""
 
     places: slice | Array
     folds: NDArray[np.int64]
     coefficients: Array
-    intercepts: Array
 
 
 class _Learners:
     """Of a batch of problems, those that learn from a block."""
 
-    def __init__(self, problems: Problems, coefficients: Array, intercepts: Array) -> None:
-        self._every = _Learner(
-            slice(None), problems.folds, np.ascontiguousarray(coefficients), np.ascontiguousarray(intercepts)
-        )
+    def __init__(self, problems: Problems, coefficients: Array) -> None:
+        self._every = _Learner(slice(None), problems.folds, np.ascontiguousarray(coefficients))
         self._without = {
             int(fold): self._without_fold(int(fold)) for fold in np.unique(problems.folds) if fold >= 0
         }
@@ -191,7 +183,6 @@ class _Learners:
             places,
             every.folds[places],
             np.ascontiguousarray(every.coefficients[:, places]),
-            np.ascontiguousarray(every.intercepts[:, places]),
         )
 
 
@@ -222,7 +213,7 @@ def finished(
         curvatures: (K, B) sums, or None.
     """
     gradients /= problems.totals[:, None].astype(gradients.dtype)
-    gradients[..., :-1] = basis.from_features(gradients[..., :-1])
+    gradients = basis.from_features(gradients)
     gradients[..., :-1] += problems.penalties[:, None].astype(gradients.dtype) * weights[..., :-1]
     whole = losses / problems.totals + problems.penalties / 2 * squared_norms(weights[..., :-1])
     return Values(whole, gradients, None if curvatures is None else curvatures / problems.totals)

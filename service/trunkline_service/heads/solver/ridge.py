@@ -48,6 +48,7 @@ class Path(ABC):
 
     Attributes:
         spectrum: Of all rows.
+        rows: (N, D) float32, all of them.
         scale: Mean of the eigenvalues that are not 0: penalties far below change nothing, those far
             above leave nothing.
     """
@@ -63,7 +64,7 @@ class Path(ABC):
         self.spectrum = spectrum
         positive = spectrum.values[spectrum.values > 0]
         self.scale = float(positive.mean()) if len(positive) else 1.0
-        self._rows, self._targets = rows, targets
+        self.rows, self._targets = rows, targets
         self._weights = np.ones(len(rows)) if weights is None else weights
         self._executor = executor
 
@@ -75,7 +76,7 @@ class Path(ABC):
             among: (N,) rows to look at; None for all.
         """
         # The coefficients of all penalties are held at once: in parts, where there are many outputs.
-        parts = max(1, len(alphas) * self._targets.shape[1] * self._rows.shape[1] // _COEFFICIENTS)
+        parts = max(1, len(alphas) * self._targets.shape[1] * self.rows.shape[1] // _COEFFICIENTS)
         pieces = np.array_split(alphas, min(parts, len(alphas)))
         return np.concatenate([self._errors(piece, among) for piece in pieces])
 
@@ -165,7 +166,7 @@ class FoldPath(Path):
             coefficients = spectrum.weights(alphas)
 
             def of(where: Positions, known: Spectrum = spectrum, weights: Floats = coefficients) -> Used:
-                moved = self._rows[where] - known.centre
+                moved = self.rows[where] - known.centre
                 return use(where, np.tensordot(moved, weights, axes=1) + known.level)
 
             mine = np.flatnonzero((self._assigned == fold) & (True if among is None else among))
@@ -211,7 +212,7 @@ class LeaveOneOut(Path):
         use: Callable[[Positions, Floats], Used],
         among: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[Used]:
-        some = np.arange(len(self._rows)) if among is None else np.flatnonzero(among)
+        some = np.arange(len(self.rows)) if among is None else np.flatnonzero(among)
         known = self._dual
         if known is not None:
             for where in _blocks(some, len(alphas) * self._targets.shape[1]):
@@ -222,7 +223,7 @@ class LeaveOneOut(Path):
         shares = self._weights / self._weights.sum()
 
         def of(where: Positions) -> Used:
-            moved = self._rows[where] - self.spectrum.centre
+            moved = self.rows[where] - self.spectrum.centre
             left = 1.0 - shares[where, None] - self._turned(where, moved) @ shrunk
             targets = self._targets[where]
             error = (targets - self.spectrum.level)[:, None, :] - np.tensordot(moved, coefficients, axes=1)
@@ -239,7 +240,7 @@ class LeaveOneOut(Path):
             return known
         squared = (moved @ self._directions) ** 2 * self._weights[where, None]
         # Only of rows that follow each other, which the key tells apart.
-        if len(self._rows) * squared.shape[1] <= _KEPT and key[2] - key[0] + 1 == key[1]:
+        if len(self.rows) * squared.shape[1] <= _KEPT and key[2] - key[0] + 1 == key[1]:
             self._squared[key] = squared
         return squared
 

@@ -23,6 +23,8 @@ Affine: TypeAlias = Literal["standardise", "whiten", "none"]
 _TINY = 1e-6
 # Of its mean: the spread below which a feature counts as constant, as for `kinds.linear.Standardiser`.
 _CONSTANT = 1e-5
+# And below which any does: one divided by less comes near float32's largest number.
+_LEAST_SPREAD = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +127,7 @@ def _scale(mean: Floats, variances: Floats, transform: Affine) -> Floats:
     if transform != "standardise":
         return np.ones(len(mean))
     spread = np.sqrt(np.maximum(variances, 0.0))
-    constant = spread <= _CONSTANT * np.abs(mean)
+    constant = spread <= np.maximum(_CONSTANT * np.abs(mean), _LEAST_SPREAD)
     return 1.0 / np.where(constant, 1.0, spread)
 
 

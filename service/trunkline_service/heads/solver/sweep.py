@@ -120,7 +120,7 @@ class Sweep:
             coefficients: (K, D) of the rows' features.
             intercepts: (K,)
         """
-        weights = np.concatenate([self.basis.from_features(coefficients), intercepts[:, None]], axis=1)
+        weights = self.basis.from_features(np.concatenate([coefficients, intercepts[:, None]], axis=1))
         problems = self._problems(c, np.array([NO_FOLD]))
         return Solved(c, problems, unsolved(weights[:, None].astype(self._rows.dtype)))
 
@@ -141,8 +141,8 @@ class Sweep:
 
     def features(self, solution: Solution, place: int = 0) -> tuple[Array, Array]:
         """Coefficients (K, dim) of standardised features and intercepts (K,) of a solution's problem."""
-        weights = solution.weights[:, place]
-        return self.basis.to_features(weights[:, :-1]), weights[:, -1]
+        weights = self.basis.to_features(solution.weights[:, place])
+        return weights[:, :-1], weights[:, -1]
 
     def _problems(self, c: float, folds: NDArray[np.int64]) -> Problems:
         return Problems.of(np.array([c]), folds, self._row_weights, self._row_folds)
@@ -174,5 +174,6 @@ class Sweep:
         if key not in self._known_limits:
             zero = np.zeros((self._classes, len(problems), self._rows.dim + 1), self._rows.dtype)
             gradients = self.evaluate(problems, zero).gradients[..., :-1]
-            self._known_limits[key] = self._tolerance.gradient * np.abs(gradients).max(axis=(0, 2))
+            relative = self._tolerance.gradient * np.abs(gradients).max(axis=(0, 2))
+            self._known_limits[key] = np.maximum(relative, self._tolerance.least_gradient)
         return self._known_limits[key]

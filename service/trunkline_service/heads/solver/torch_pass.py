@@ -47,21 +47,19 @@ class TorchPass(Pass):
     def __call__(self, problems: Problems, weights: Array, *, curvature: bool = False) -> Values:
         """See `Pass`."""
         torch = self._torch
-        coefficients = self._tensor(self._basis.to_features(weights[..., :-1]))
-        intercepts = self._tensor(weights[..., -1])
+        coefficients = self._tensor(self._basis.to_features(weights))
         left_out = self._tensor(problems.folds)
         losses = torch.zeros(len(problems), dtype=torch.float64, device=self._device)
         gradient = self._tensor(np.zeros(weights.shape, weights.dtype))
-        curvatures = torch.zeros_like(intercepts)
+        curvatures = torch.zeros_like(coefficients[..., -1])
         for start in range(0, len(self._rows), _BLOCK):
             here = slice(start, start + _BLOCK)
             rows = self._rows[here]
             counts = (self._folds[None, here] != left_out[:, None]) * self._weights[None, here]
-            loss, residuals, curved = self._loss(coefficients @ rows.T + intercepts[..., None], here)
+            loss, residuals, curved = self._loss(coefficients @ rows.T, here)
             losses += (loss * counts).sum(1, dtype=torch.float64)
             residuals = residuals * counts
-            gradient[..., :-1] += residuals @ rows
-            gradient[..., -1] += residuals.sum(2)
+            gradient += residuals @ rows
             if curvature:
                 curvatures += (curved * counts).sum(2)
         host = [tensor.cpu().numpy() for tensor in (losses, gradient, curvatures)]
@@ -69,8 +67,8 @@ class TorchPass(Pass):
 
     def logits(self, weights: Array, positions: NDArray[np.int64]) -> Array:
         """See `Pass`."""
-        coefficients = self._tensor(self._basis.to_features(weights[..., :-1]))
-        found = coefficients @ self._rows[self._tensor(positions)].T + self._tensor(weights[..., -1:])
+        coefficients = self._tensor(self._basis.to_features(weights))
+        found = coefficients @ self._rows[self._tensor(positions)].T
         logits: Array = found.cpu().numpy()
         return logits
 

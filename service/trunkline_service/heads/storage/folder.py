@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from trunkline_service.errors import StorageError
@@ -44,6 +46,20 @@ def entries(folder: Path) -> list[str]:
         return []
     except OSError as exc:
         raise StorageError(f"{folder} can't be read: {exc.strerror}") from exc
+
+
+def remove_older(folder: Path, prefixes: tuple[str, ...], before: float) -> None:
+    """Removes entries of these prefixes that were last changed before ``before``, in seconds since 1970.
+
+    What can't be removed stays: it is in nobody's way.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.startswith(prefixes) and entry.stat(follow_symlinks=False).st_mtime < before:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from trunkline_service.errors import StorageError
@@ -22,6 +23,8 @@ from trunkline_service.names import is_name, parse_version
 # Neither is a head's name, for it begins with a dot.
 _LOCKS = ".locks"
 _GRAVE = ".dropped-"
+_SAVING = ".saving-"
+_LEFT_AFTER_S = 86_400
 _MEND = "Mend the permissions of the data folder"
 
 
@@ -56,7 +59,7 @@ class LocalStore:
         ):
             home.mkdir(parents=True, exist_ok=True)
             # Its name is no version, so readers pass it by.
-            work = home / f".saving-{secrets.token_hex(8)}"
+            work = home / f"{_SAVING}{secrets.token_hex(8)}"
             work.mkdir()
             try:
                 folder.write(work / HEAD_FILE, model)
@@ -115,6 +118,12 @@ class LocalStore:
         # Not while someone moves the pointer: theirs would come to stand in a folder without versions.
         with _written(f"head {name!r} can't be deleted", _MEND), self._locked(name):
             self._bury(self._root / name, grave, f"head {name!r}")
+
+    def clean(self, name: str, now: datetime) -> None:
+        """See `HeadStore`."""
+        home, before = self._root / name, now.timestamp() - _LEFT_AFTER_S
+        folder.remove_older(home, (_SAVING, _GRAVE, f".{POINTER_FILE}."), before)
+        folder.remove_older(self._root, (_GRAVE,), before)
 
     def pointer(self, name: str) -> bytes | None:
         """See `HeadStore`; it is read at every call."""

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -119,6 +119,9 @@ class ObjectStore:
         for group in (cards, rest, [pointer]):
             self._delete(f"head {name!r}", group)
         self._pointers.forget(name)
+
+    def clean(self, name: str, now: datetime) -> None:
+        """See `HeadStore`; an object is there whole or not at all, so that nothing is left."""
 
     def pointer(self, name: str) -> bytes | None:
         """See `HeadStore`; at most ``refresh_s`` old."""

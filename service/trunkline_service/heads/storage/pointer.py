@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from trunkline_service.errors import ModelFileError
-from trunkline_service.heads.strict_json import Kind, check_fields, check_list, parse_object
+from trunkline_service.heads.strict_json import LARGEST, Kind, check_fields, check_list, parse_object
 
 SCHEMA_VERSION = 1
 _LONGEST_HISTORY = 100
@@ -47,8 +48,15 @@ class Pointer:
         before = () if self.serving is None else (self.serving,)
         return self._serving(version, (*self.history, *before))
 
-    def saved(self, version: int) -> Pointer:
-        """``version`` was just saved, to serve: it does, unless a newer one that was saved meanwhile serves."""
+    def saved(self, version: int, versions: Collection[int]) -> Pointer:
+        """``version`` was just saved, to serve: it does, unless a newer one that was saved meanwhile serves.
+
+        Args:
+            version: Of the head.
+            versions: All that the head has; a serving one that is not among them counts for nothing.
+        """
+        if self.serving is not None and self.serving not in versions:
+            return replace(self, serving=None).promoted(version)
         if self.serving is None or self.serving <= version:
             return self.promoted(version)
         if version in self.history:
@@ -98,7 +106,13 @@ class Pointer:
         Raises:
             ModelFileError: They are not one; ``where`` names the file.
         """
-        document = parse_object(data, where)
+        try:
+            return cls._from_json(parse_object(data, where), where)
+        except ModelFileError as exc:
+            raise ModelFileError(f"{exc}. Or delete {where}: the newest version serves then") from exc
+
+    @classmethod
+    def _from_json(cls, document: dict[str, Any], where: str) -> Pointer:
         version = document.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ModelFileError(
@@ -109,6 +123,11 @@ class Pointer:
         for key in ("history", "deleted"):
             check_list(document[key], int, f"{where}: {key}")
         check_list(list(document["aliases"].values()), int, f"{where}: aliases")
+        held = [*document["history"], *document["deleted"], *document["aliases"].values()]
+        held += [document[key] for key in ("serving", "shadow") if document[key] is not None]
+        wrong = [version for version in held if not 0 < version <= LARGEST]
+        if wrong:
+            raise ModelFileError(f"{where} holds {wrong[0]!r:.100}, which can't be a version")
         return cls(
             document["serving"],
             tuple(document["history"]),

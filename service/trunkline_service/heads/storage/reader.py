@@ -140,13 +140,23 @@ class HeadReader:
         """
         return self._follow(parse_head(ref), self._read_model)
 
-    def shadow(self, name: str) -> int | None:
-        """The candidate that runs beside the serving version; None where there is none, or no such head.
+    def check_pointer(self, name: str) -> None:
+        """Does nothing where a version can be saved under ``name``, which need not be there yet.
+
+        Raises:
+            InvalidArgument: ``name`` can't name a head.
+            ModelFileError: The pointer is broken.
+        """
+        self._pointer(check_name(name, "head"))
+
+    def shadow(self, name: str, version: int) -> int | None:
+        """The candidate that runs beside a version; None where there is none, or where another version serves.
 
         Raises:
             ModelFileError: The pointer is broken.
         """
-        return self._pointer(check_name(name, "head")).shadow
+        pointer = self._pointer(check_name(name, "head"))
+        return pointer.shadow if pointer.serving == version else None
 
     def read_report(self, ref: str) -> bytes | None:
         """The bytes of the report beside a card; None where there is none.
@@ -180,9 +190,11 @@ class HeadReader:
                 raise self._no_alias(name, alias, pointer)
             return pointer.aliases[alias]
         if pointer.serving is None:
-            known = ", ".join(map(str, self.versions(name)[-_SHOWN:]))
+            versions = self.versions(name)
+            known = ", ".join(map(str, versions[-_SHOWN:]))
+            are = "versions are" if len(versions) > 1 else "only version is"
             raise FailedPrecondition(
-                f"no version of head {name!r} serves yet; its versions are {known}: name one, e.g. "
+                f"no version of head {name!r} serves yet; its {are} {known}: name one, e.g. "
                 f"'{name}@{known.rpartition(' ')[2]}', or promote it"
             )
         return pointer.serving
@@ -204,7 +216,8 @@ class HeadReader:
         versions = self.versions(name)
         if version not in versions:
             newest = ", ".join(map(str, versions[-_SHOWN:]))
-            raise HeadNotFound(f"head {name!r} has no version {version}; its newest versions are {newest}")
+            known = f"its newest versions are {newest}" if len(versions) > 1 else f"its only version is {newest}"
+            raise HeadNotFound(f"head {name!r} has no version {version}; {known}")
 
     def _no_alias(self, name: str, alias: str, pointer: Pointer) -> HeadNotFound:
         self.versions(name)

@@ -23,6 +23,8 @@ from trunkline_service.heads.storage.reference import is_alias, parse_head
 from trunkline_service.heads.storage.store import open_store
 from trunkline_service.names import check_name
 
+_SHOWN = 5
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -71,8 +73,10 @@ class HeadRegistry(HeadReader):
         Raises:
             InvalidArgument: ``name`` can't name a head.
             StorageError: It can't be written; what served before still does.
+            FailedPrecondition: The head was deleted meanwhile, and this version with it.
         """
         check_name(name, "head")
+        self._store.clean(name, self._clock())
         model = onnx_head.build(fitted.network, fitted.classes, fitted.space_id, fitted.task)
         digest = hashlib.sha256(model).hexdigest()
         cards: dict[int, HeadCard] = {}
@@ -93,9 +97,21 @@ class HeadRegistry(HeadReader):
             # Without a pointer the newest version would serve, and this one shall not, or not yet.
             self._change(name, lambda pointer: pointer)
         version = self._store.publish(name, max(taken, default=0) + 1, model, card_of)
-        if promote:
-            self._change(name, lambda pointer: pointer.saved(version))
+        if promote or self._store.pointer(name) is None:
+            self._change(name, lambda pointer: self._saved(name, version, pointer, promote))
         return cards[version]
+
+    def _saved(self, name: str, version: int, pointer: Pointer, promote: bool) -> Pointer:
+        versions = self._store.versions(name)
+        if version not in versions:
+            raise FailedPrecondition(
+                f"head {name!r} was dropped meanwhile, and with it version {version}, which was being saved; save it "
+                "again"
+            )
+        if promote:
+            return pointer.saved(version, versions)
+        # The head was dropped and its pointer with it: without one this version would serve.
+        return replace(pointer, serving=None) if pointer.serving == version else pointer
 
     def promote(self, name: str, version: int) -> HeadCard:
         """A version serves from now on; gives its card.
@@ -128,9 +144,9 @@ class HeadRegistry(HeadReader):
                 return pointer
             before = pointer.rolled_back()
             if before is None:
+                now = "" if pointer.serving is None else f" before version {pointer.serving}"
                 raise FailedPrecondition(
-                    f"nothing served before version {pointer.serving} of head {name!r}; promote the version that "
-                    "shall serve"
+                    f"nothing served{now} of head {name!r}; promote the version that shall serve"
                 )
             return before
 
@@ -174,20 +190,22 @@ class HeadRegistry(HeadReader):
 
         Raises:
             HeadNotFound: No such head or version.
-            FailedPrecondition: It is the one that serves.
+            FailedPrecondition: It is the one that serves, or is of another space, task or classes than that.
             ModelFileError: It can't be loaded.
         """
         if version is None:
             self.versions(name)
             self._change(name, lambda pointer: replace(pointer, shadow=None))
             return
-        self.load(_ref(name, version))
+        card = self.load(_ref(name, version)).card
 
         def shadowed(pointer: Pointer) -> Pointer:
             if pointer.serving == version:
                 raise FailedPrecondition(
                     f"version {version} of head {name!r} serves; it can't be its own shadow"
                 )
+            if pointer.serving is not None:
+                _check_alike(self._read_card(name, pointer.serving), card)
             return replace(pointer, shadow=version)
 
         self._give_role(name, version, shadowed)
@@ -210,7 +228,8 @@ class HeadRegistry(HeadReader):
         if version is None:
             self.versions(name)
             # Nothing serves any more, also where the rest fails half-way.
-            self._change(name, lambda _: Pointer(deleted=self._store.versions(name)))
+            # A pointer that can't be read is replaced as well.
+            self._store.update_pointer(name, lambda _: Pointer(deleted=self._store.versions(name)).dumps())
             self._store.remove_head(name)
             return
         self._check(name, version)
@@ -261,6 +280,30 @@ class HeadRegistry(HeadReader):
         return self._parsed(name, self._store.update_pointer(name, over))
 
 
+def _check_alike(serving: HeadCard, candidate: HeadCard) -> None:
+    """Whether a candidate can be asked the same as the version that serves, and answers in the same words.
+
+    Raises:
+        FailedPrecondition: It can't, saying what differs.
+    """
+    if candidate.space_id != serving.space_id:
+        what = f"takes embeddings of space {candidate.space_id}, and {serving.ref} those of {serving.space_id}"
+    elif candidate.task != serving.task:
+        what = f"is for {candidate.task}, and {serving.ref} for {serving.task}"
+    elif set(candidate.classes) != set(serving.classes):
+        differing = ", ".join(sorted({*candidate.classes} ^ {*serving.classes})[:_SHOWN])
+        what = f"has other classes than {serving.ref} ({differing})"
+    else:
+        return
+    raise FailedPrecondition(
+        f"{candidate.ref} can't run beside {serving.ref}: it {what}; such versions are compared by 'heads migrate'"
+    )
+
+
 def _ref(name: str, version: int) -> str:
+    if "@" in name:
+        raise InvalidArgument(
+            f"{name!r} is a reference; give the name of the head, {name.partition('@')[0]!r}, and the version beside it"
+        )
     check_name(name, "head")
     return f"{name}@{version}"

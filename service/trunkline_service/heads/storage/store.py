@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -62,6 +63,9 @@ class HeadStore(Protocol):
 
     def remove_head(self, name: str) -> None:
         """Deletes all versions of a head, and its pointer."""
+
+    def clean(self, name: str, now: datetime) -> None:
+        """Removes what killed processes left half-written of a head, if it is older than a day."""
 
     def pointer(self, name: str) -> bytes | None:
         """The bytes of ``pointer.json``, as fresh as the store allows; None where there is none."""

@@ -14,6 +14,10 @@ from trunkline_service.heads.training.notes import some
 
 # Looked at together, so that a matrix of gigabytes needs no second one of booleans.
 _CHUNK_ROWS = 4096
+# Squares of larger values go beyond float32, which heads answer in.
+_LARGEST_VALUE = 1e30
+# Of the largest weight to the smallest: beyond it the light rows vanish among float64's rounding errors.
+_WEIGHT_RATIO = 1e12
 
 
 def check_task(task: str) -> None:
@@ -107,7 +111,7 @@ def checked_weights(weights: Any) -> NDArray[np.float64]:
     """Weights as float64 (N,).
 
     Raises:
-        InvalidArgument: One that is no positive, finite number, naming its row.
+        InvalidArgument: One that is no positive, finite number, naming its row; weights too far apart.
     """
     values = _numbers("weights", weights)
     if values.ndim != 1:
@@ -118,6 +122,11 @@ def checked_weights(weights: Any) -> NDArray[np.float64]:
             f"the weight of row {bad[0]} is {values[bad[0]]:g}; weights are positive and finite. "
             "Leave the row out instead of giving it no weight"
         )
+    if len(values) and values.max() / _WEIGHT_RATIO > values.min():
+        raise InvalidArgument(
+            f"the weights of rows {values.argmin()} and {values.argmax()} are {values.min():g} and "
+            f"{values.max():g}; they may be {_WEIGHT_RATIO:g} times apart. Leave out the lightest rows"
+        )
     return values
 
 
@@ -125,7 +134,7 @@ def checked_values(labels: Any) -> NDArray[np.float64]:
     """Values to be regressed on, as float64 (N, M); NaN where there is none.
 
     Raises:
-        InvalidArgument: They are no numbers, of another shape, or infinite.
+        InvalidArgument: They are no numbers, of another shape, infinite, or beyond 1e30.
     """
     values = _numbers("values", labels)
     if values.ndim == 1:
@@ -135,6 +144,13 @@ def checked_values(labels: Any) -> NDArray[np.float64]:
     bad = np.flatnonzero(np.isinf(values).any(axis=1))
     if len(bad):
         raise InvalidArgument(f"the value of row {bad[0]} is infinite; correct it, or leave it out for null")
+    bad = np.flatnonzero((np.abs(values) > _LARGEST_VALUE).any(axis=1))
+    if len(bad):
+        worst = values[bad[0]][np.nanargmax(np.abs(values[bad[0]]))]
+        raise InvalidArgument(
+            f"the value of row {bad[0]} is {worst:g}, and heads answer in float32: give values up to "
+            f"{_LARGEST_VALUE:g}, in another unit"
+        )
     return values
 
 

@@ -36,8 +36,27 @@ _MAX_HELD = 1 << 20
 _POPCOUNT = np.array([bin(i).count("1") for i in range(1 << _BITS)], np.uint8)
 
 
+class Stacked:
+    """Two matrices as one, of which only what is asked for is copied."""
+
+    def __init__(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> None:
+        """``first`` and ``second`` are (N, dim) and (n, dim)."""
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, where: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        places = np.arange(len(self))[where] if isinstance(where, slice) else where
+        ahead = places < len(self._first)
+        found = np.empty((len(places), self._first.shape[1]), np.float32)
+        found[ahead] = self._first[places[ahead]]
+        found[~ahead] = self._second[places[~ahead] - len(self._first)]
+        return found
+
+
 def close_groups(
-    rows: NDArray[np.float32], cosine: float, chosen: NDArray[np.int64] | None = None
+    rows: NDArray[np.float32] | Stacked, cosine: float, chosen: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """(n,) int64, equal for rows that cosines of at least ``cosine`` join, directly or through others.
 
@@ -63,7 +82,7 @@ def close_groups(
 class _Taken:
     """Some of the rows, of which only what is asked for is copied."""
 
-    def __init__(self, rows: NDArray[np.float32], chosen: NDArray[np.int64] | None) -> None:
+    def __init__(self, rows: NDArray[np.float32] | Stacked, chosen: NDArray[np.int64] | None) -> None:
         self._rows, self._chosen = rows, chosen
 
     def __len__(self) -> int:

@@ -97,6 +97,23 @@ def equal_rows(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
     return ordered(codes)
 
 
+def equal_to_any(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) which of the rows (n, dim) are among the others (N, dim), which may be mapped from a file."""
+    keys = _row_hashes(rows, np.arange(len(rows)))
+    known, seen = np.unique(keys), set[bytes]()
+    for start in range(0, len(others), _CHUNK_ROWS):
+        places = np.arange(start, min(start + _CHUNK_ROWS, len(others)))
+        # Equal hashes are only a hint.
+        hints = places[np.isin(_row_hashes(others, places), known)]
+        seen.update(row.tobytes() for row in others[hints])
+    return np.fromiter((row.tobytes() in seen for row in rows), np.bool_, len(rows))
+
+
+def too_common(codes: NDArray[np.int64]) -> bool:
+    """Whether one group of near duplicates, of those by (N,) ``codes``, is too large to be an image's copies."""
+    return bool(np.bincount(codes).max(initial=0) > max(_MAX_ROWS, _MAX_SHARE * len(codes)))
+
+
 def _near_rows(
     embeddings: NDArray[np.float32],
     equal: NDArray[np.int64],
@@ -111,7 +128,7 @@ def _near_rows(
         return equal, []
     near = close[equal]
     sizes = np.bincount(near)
-    if sizes.max() > max(_MAX_ROWS, _MAX_SHARE * len(near)):
+    if too_common(near):
         return equal, [
             f"embeddings of a cosine of {NEAR_COSINE} or more are too common here to mean near duplicates (one "
             f"group of them would hold {sizes.max()} of {len(near)} rows): only equal embeddings are kept on one "

@@ -111,7 +111,9 @@ def training_set(
     in_memory = source.size(learned.rows, tested.rows) <= memory_bytes
     ids, sources = learned.named(read, in_memory)
     test_ids, test_sources = tested.named(read, in_memory)
-    groups = None if group is None else _groups(read[group], learned.rows)
+    groups, test_groups = (
+        None if group is None else _groups(read[group], part.rows) for part in (learned, tested)
+    )
     # Embeddings come through buffers as large as all that.
     del read, labels
     embeddings, of_test = source.embeddings(learned.rows, tested.rows, in_memory=in_memory, folder=folder)
@@ -135,7 +137,12 @@ def training_set(
     if not test.any():
         return data
     return data.with_test(
-        of_test, tested.cleaned.labels, ids=test_ids, sources=test_sources, cleaned=tested.cleaned
+        of_test,
+        tested.cleaned.labels,
+        ids=test_ids,
+        sources=test_sources,
+        groups=test_groups,
+        cleaned=tested.cleaned,
     )
 
 

@@ -197,6 +197,7 @@ class TrainingSet:
         *,
         ids: Sequence[str] = (),
         sources: Sequence[str] = (),
+        groups: Sequence[str | None] | None = None,
         cleaned: Cleaned | None = None,
     ) -> TrainingSet:
         """The same with a test split, whose rows are cleaned by the classes of this one.
@@ -208,6 +209,7 @@ class TrainingSet:
             labels: As for the constructor.
             ids: As for the constructor.
             sources: As for the constructor.
+            groups: As for the constructor.
             cleaned: As for the constructor; by the classes of this one.
 
         Raises:
@@ -225,6 +227,7 @@ class TrainingSet:
             targets=self.targets,
             ids=ids,
             sources=sources,
+            groups=groups,
             decode=self.decode,
             known_classes=self.classes,
             cleaned=cleaned,

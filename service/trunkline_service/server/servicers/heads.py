@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 
 from trunkline_protos.v1 import common_pb2, heads_pb2, heads_pb2_grpc
 from trunkline_service.errors import InvalidArgument
+from trunkline_service.heads.card import HeadCard
 from trunkline_service.server import converters, head_converters, working
 from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Predicted, PredictOptions, Workspace
@@ -30,9 +31,12 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
     ) -> heads_pb2.PredictResponse:
         """See heads.proto."""
         converters.check_count(len(request.heads), _MOST_HEADS, "heads")
-        predicted = self._predict(request, context, head_converters.predict_options_from(request))
-        if not request.top_k:
-            self._check_size(predicted)
+        options = head_converters.predict_options_from(request)
+        items = len(request.images) + len(request.ids) + request.embeddings.count
+        if options.neighbours:
+            converters.check_hits(items, options.k)
+        options = dataclasses.replace(options, admit=lambda cards: self._check_size(cards, items, request))
+        predicted = self._predict(request, context, options)
         response = heads_pb2.PredictResponse(
             predictions=[
                 head_converters.prediction_to(prediction, request.top_k)
@@ -184,7 +188,13 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
         caller = caller_of(context, request.lane)
         return self._workspace.predict(request.heads, images, request.model, caller, options)
 
-    def _check_size(self, predicted: Predicted) -> None:
-        outputs = [prediction.outputs.shape[1] for prediction in predicted.predictions]
-        most = self._workspace.settings.max_message_bytes
-        head_converters.check_size(outputs, len(predicted.vectors), most)
+    def _check_size(
+        self, cards: Sequence[HeadCard], items: int, request: heads_pb2.PredictRequest
+    ) -> None:
+        head_converters.check_size(
+            cards,
+            items,
+            self._workspace.settings.max_message_bytes,
+            top_k=request.top_k,
+            with_embeddings=request.with_embeddings,
+        )

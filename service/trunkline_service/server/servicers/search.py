@@ -11,8 +11,6 @@ from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Found, Workspace
 
 _DEFAULT_K = 10
-# Of one reply: some ten megabytes.
-_MOST_HITS = 100_000
 
 
 class SearchServicer(search_pb2_grpc.SearchServicer):
@@ -31,11 +29,7 @@ class SearchServicer(search_pb2_grpc.SearchServicer):
         k = request.k or _DEFAULT_K
         queries = len(request.images) + len(request.ids) + request.embeddings.count
         converters.check_count(queries, self._workspace.settings.max_images_per_request, "queries")
-        if queries * k > _MOST_HITS:
-            raise InvalidArgument(
-                f"{queries} queries with k = {k} are {queries * k} hits; at most {_MOST_HITS} are given in one "
-                "reply: send several requests, or a smaller k"
-            )
+        converters.check_hits(queries, k)
         where = request.where or None
         kinds = [bool(request.images), request.HasField("embeddings"), bool(request.ids)]
         if sum(kinds) != 1:
