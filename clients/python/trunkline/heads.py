@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from trunkline.values import HeadRef
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,19 @@ class HeadInfo:
     aliases: dict[str, int] = field(default_factory=dict, hash=False)
     shadow: int | None = None
 
+    def __repr__(self) -> str:
+        shown = ((entry.name, getattr(self, entry.name)) for entry in fields(self) if entry.repr)
+        return f"HeadInfo({', '.join(f'{name}={_short(value)}' for name, value in shown)})"
+
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
+
+
+def _short(value: Any) -> str:
+    """Thousands of classes tell nobody anything."""
+    if isinstance(value, tuple) and len(value) > _SHOWN:
+        return f"({', '.join(map(repr, value[:_SHOWN]))}, ... {len(value) - _SHOWN} more)"
+    return repr(value)
 
 
 @dataclass(frozen=True)

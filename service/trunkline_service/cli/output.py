@@ -76,6 +76,27 @@ def warn(text: str) -> None:
     notices().print(Text(f"warning: {text}", style="yellow"))
 
 
+def note(text: str) -> None:
+    """What deserves a look, on standard error."""
+    notices().print(Text(f"note: {text}"))
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+    """Prints names with their values, a line each; those without a value are left out."""
+    shown = [(name, str(value)) for name, value in rows if value not in (None, "")]
+    if not console().is_terminal:
+        width = max((len(name) for name, _ in shown), default=0)
+        for name, value in shown:
+            say(f"{name:<{width}}  {value}")
+        return
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for name, value in shown:
+        grid.add_row(Text(name), Text(value))
+    console().print(grid)
+
+
 def print_json(value: Any) -> None:
     """One JSON document."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

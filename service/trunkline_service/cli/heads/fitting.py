@@ -12,6 +12,7 @@ from trunkline_service.cli.heads.group import described, print_tables, stages
 from trunkline_service.cli.options import Place, place_options
 from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.evaluation.evaluate import Evaluation
+from trunkline_service.heads.evaluation.kinds import AnyEvaluation
 from trunkline_service.heads.fit import KINDS
 from trunkline_service.heads.report.text import classes_table, figures_table
 
@@ -84,21 +85,28 @@ def _tell(card: HeadCard, head: trunkline.HeadInfo, *, reported: bool) -> None:
     if isinstance(card.metrics, Evaluation):
         low, high = card.metrics.accuracy_interval
         output.say(
-            f"cross-validated accuracy {card.metrics.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; "
+            f"{_judged(card.metrics)} {card.metrics.accuracy:.3f} (95% interval {low:.3f} to {high:.3f}; "
             f"always naming the largest class: {card.metrics.baseline_accuracy:.3f})"
         )
-    tables = [None if card.metrics is None else figures_table("cross-validated", card.metrics)]
+    tables = [None if card.metrics is None else figures_table(_judged(card.metrics, ""), card.metrics)]
     tables += [None if card.test_metrics is None else figures_table("test split", card.test_metrics)]
     tables += [None if card.metrics is None else classes_table(card.metrics)]
     print_tables(tables)
     for note in card.notes:
-        output.warn(note)
+        (output.warn if note.startswith(NO_REPORT) else output.note)(note)
     if reported and not any(note.startswith(NO_REPORT) for note in card.notes):
         output.hint(f"labels that look wrong, what more labels would buy: trunkline heads report {card.ref}")
     if head.serving == head.version:
         output.hint(f"next: trunkline predict IMAGE --head {card.name}")
     else:
         output.hint(f"it does not serve yet; next: trunkline heads promote {card.ref}")
+
+
+def _judged(metrics: AnyEvaluation, figure: str = "accuracy") -> str:
+    """What held-out rows a figure is of."""
+    if metrics.folds == 1:
+        return f"{figure} on the validation split ({output.counted(metrics.n, 'row')})" if figure else "validation split"
+    return f"cross-validated {figure}".rstrip()
 
 
 def _grid(text: str) -> list[float]:

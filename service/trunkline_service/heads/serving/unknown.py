@@ -77,8 +77,8 @@ class UnknownPolicy:
             return self.max_distance
         if CARD_QUANTILE not in card.distance_quantiles:
             raise InvalidArgument(
-                f"the card of head {card.ref} knows no distance of held-out rows; give max_distance as a number, or "
-                "fit the head again"
+                f"the card of head {card.ref} knows no distance of held-out rows; fit the head again, or give the "
+                "largest distance as a number"
             )
         return card.distance_quantiles[CARD_QUANTILE]
 
@@ -97,6 +97,7 @@ def _probability(card: HeadCard, answer: Answer) -> NDArray[np.float32]:
 def _measured(card: HeadCard, answer: Answer) -> NDArray[np.float32]:
     if answer.distance is None:
         raise InvalidArgument(
-            f"head {card.ref} measures no distance from its training rows; leave max_distance out, or fit it again"
+            f"head {card.ref} measures no distance from its training rows and can't tell what is far from "
+            "them; fit it again, or ask without a bound on the distance"
         )
     return answer.distance

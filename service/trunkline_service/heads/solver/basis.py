@@ -95,7 +95,7 @@ class Basis:
     @staticmethod
     def _turned(weights: Array, matrix: Array) -> Array:
         turned = np.empty_like(weights)
-        np.matmul(weights[..., :-1], matrix, out=turned[..., :-1])
+        turned[..., :-1] = _product(weights[..., :-1], matrix)
         turned[..., -1] = weights[..., -1]
         return turned
 
@@ -118,10 +118,17 @@ class Preconditioner:
         """(K, B, D + 1) the estimate times ``vectors``."""
         scaled: Array = self.diagonal * vectors
         if self.vectors is not None and self.more is not None:
-            scaled[..., :-1] += (vectors[..., :-1] @ self.vectors * self.more) @ self.vectors.T
+            along = _product(vectors[..., :-1], self.vectors) * self.more
+            scaled[..., :-1] += _product(along, self.vectors.T)
         return scaled
 
     def at(self, chosen: Array) -> Preconditioner:
         """Of the chosen problems."""
         more = None if self.more is None else self.more[:, chosen]
         return Preconditioner(self.diagonal[:, chosen], self.vectors, more)
+
+
+def _product(rows: Array, matrix: Array) -> Array:
+    """(..., n) of (..., m) by (m, n): one product, where numpy would make one for each leading index."""
+    flat = np.ascontiguousarray(rows).reshape(-1, rows.shape[-1])
+    return (flat @ matrix).reshape(*rows.shape[:-1], -1)
