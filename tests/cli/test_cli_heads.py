@@ -194,3 +194,49 @@ def test_a_picture_that_cannot_be_used_ends_in_1(run, home):
     )
     assert (failed["reason"], served["label"]) == ("unsupported_image", "dark")
     assert "failed:" in run("predict", "letter.txt", "--head", "shade", status=1).stdout
+
+
+def test_a_card_as_lines(run):
+    run("heads", "fit", "shades", "--name", "shade", "--grid", "0.1,1", "--no-report")
+    run("heads", "fit", "shades", "--name", "shade", "--kind", "centroid", "--candidate", "--no-report")
+    lines = run("heads", "show", "shade").stdout.splitlines()
+    assert lines[0].split() == ["head", "shade@1"]
+    assert all(line and line == line.rstrip() for line in lines)
+    named = {line[:16].strip(): line[16:].strip() for line in lines}
+    assert {"temperature", "distance"} <= named.keys()
+    assert named["versions"] == "1 (serves), 2 (candidate)"
+    assert "[" not in named["hyper-parameters"]
+    assert named["distance"].startswith("99% of held-out rows are nearer than ")
+
+
+def test_a_validation_split_is_called_one(run, home):
+    with trunkline.open(default_model="tiny") as client:
+        client.relabel("shades", {f"r{index}": "val" for index in range(8)}, column="split")
+        client.relabel("shades", {f"r{index}": "test" for index in range(8, 12)}, column="split")
+    told = run("heads", "fit", "shades", "--name", "shade", "--no-report")
+    assert "accuracy on the validation split (8 rows) 1.000" in told.stdout
+    assert "cross-validated" not in told.stdout
+    assert "note: evaluated on the 8 rows of the validation split" in told.stderr
+    assert "warning:" not in told.stderr.replace("warning: model tiny", "")
+    shown = run("heads", "show", "shade").stdout
+    assert "accuracy 1.000 on 8 rows" in shown
+    assert "accuracy 1.000 on 4 rows of split 'test'" in shown
+
+
+def test_an_anomaly_score_comes_with_its_bound(run, home, png):
+    run("heads", "fit", "shades", "--name", "odd", "--kind", "anomaly", "--no-report")
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    noise[:16] = (255, 0, 255)
+    (home / "noise.png").write_bytes(png(noise))
+    normal, unusual = asked(run, "predict", "dark.png", "noise.png", "--head", "odd")
+    assert (normal["verdict"], unusual["verdict"]) == ("normal", "unusual")
+    assert normal["score"] <= normal["bound"] == unusual["bound"] < unusual["score"]
+    shown = run("predict", "dark.png", "--head", "odd").stdout
+    assert f"normal (99% of normal rows: below {normal['bound']:.3f})" in shown
+
+
+def test_the_name_of_an_image_stands_once(run):
+    run("heads", "fit", "shades", "--name", "shade", "--kind", "centroid", "--no-report")
+    shown = run("predict", "dark.png", "light.png", "--head", "shade", "--top-k", "2").stdout
+    assert [shown.count(name) for name in ("dark.png", "light.png")] == [1, 1]
+    assert len(shown.splitlines()) == 5

@@ -29,7 +29,10 @@ from trunkline_service.heads.serving.unknown import CARD_QUANTILE
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="The K most probable classes of each.")
 @click.option("--unknown", is_flag=True, help="Don't label what is unlike anything that was learned.")
 @click.option(
-    "--min-probability", type=click.FloatRange(0, 1), metavar="P", help="Don't label what is less probable than P, from 0 to 1."
+    "--min-probability",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    help="Don't label what is less probable than P, from 0 to 1."
 )
 @place_options
 def predict(

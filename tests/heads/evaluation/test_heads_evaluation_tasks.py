@@ -253,3 +253,67 @@ def test_heads_of_before_lack_the_newer_figures():
     found = Evaluation.from_json(json.loads(json.dumps(document)))
     assert (found.ece_before, found.auroc, found.average_precision) == (None, None, None)
     assert (found.intervals, found.confused) == ({}, ())
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_weighted_multi_label_figures_are_scikit_learns(seed):
+    from sklearn import metrics
+
+    weights = np.random.default_rng(seed).uniform(0.1, 20, 60)
+    indicator, probabilities, found = multi_label(seed=seed, weights=weights)
+    given, options = probabilities >= 0.5, {"sample_weight": weights}
+    macro = metrics.f1_score(indicator, given, average="macro", zero_division=0, **options)
+    assert found.macro_f1 == pytest.approx(macro)
+    assert found.micro_f1 == pytest.approx(metrics.f1_score(indicator, given, average="micro", **options))
+    assert found.exact_match == pytest.approx(metrics.accuracy_score(indicator, given, **options))
+    assert found.hamming_loss == pytest.approx(metrics.hamming_loss(indicator, given, **options))
+    assert found.auroc == pytest.approx(metrics.roc_auc_score(indicator, probabilities, **options))
+    average = metrics.average_precision_score(indicator, probabilities, **options)
+    assert found.average_precision == pytest.approx(average)
+    each = np.repeat(weights, 4)
+    loss = metrics.log_loss(indicator.ravel(), probabilities.ravel(), sample_weight=each)
+    assert found.log_loss == pytest.approx(loss)
+    assert [report.support for report in found.per_class] == indicator.sum(axis=0).tolist()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, missing=st.booleans())
+def test_weighted_regression_figures_are_scikit_learns(seed, missing):
+    from sklearn import metrics
+
+    values, predicted, _ = regression(seed=seed, missing=missing)
+    weights = np.random.default_rng(seed).uniform(0.1, 20, 80)
+    found = evaluate_regression(values, predicted, ["a", "b"], 5, weights=weights)
+    for m, report in enumerate(found.per_target):
+        there = ~np.isnan(values[:, m])
+        truth, said, own = values[there, m], predicted[there, m], weights[there]
+        assert report.r2 == pytest.approx(metrics.r2_score(truth, said, sample_weight=own))
+        assert report.mae == pytest.approx(metrics.mean_absolute_error(truth, said, sample_weight=own))
+        root = metrics.root_mean_squared_error(truth, said, sample_weight=own)
+        assert report.rmse == pytest.approx(root)
+
+
+def test_whole_weights_are_rows_given_so_often():
+    indicator, probabilities, _ = multi_label()
+    weights = np.arange(60) % 3 + 1
+    labels = [f"label {k}" for k in range(4)]
+    often = evaluate_multi_label(
+        np.repeat(indicator, weights, axis=0), np.repeat(probabilities, weights, axis=0), labels, 5
+    )
+    found = evaluate_multi_label(indicator, probabilities, labels, 5, weights=weights.astype(float))
+    for name in ("macro_f1", "exact_match", "hamming_loss", "log_loss", "ece", "auroc", "baseline_macro_f1"):
+        assert getattr(found, name) == pytest.approx(getattr(often, name))
+
+
+def test_intervals_are_of_the_weighted_figures():
+    # The light half is all wrong.
+    light = np.arange(200) % 2 == 0
+    weights = np.where(light, 1e-6, 1.0)
+    indicator = np.arange(200)[:, None] % 3 == 0
+    probabilities = np.where(indicator ^ light[:, None], 0.9, 0.1)
+    found = evaluate_multi_label(indicator, probabilities, ["a"], 5, weights=weights)
+    assert all(low > 0.99 for low, _ in found.intervals.values())
+    values = np.arange(200.0)[:, None]
+    predicted = values + np.where(light, 1e3, 0.0)[:, None]
+    assert evaluate_regression(values, predicted, ["x"], 5, weights=weights).intervals["mae"][1] < 0.01

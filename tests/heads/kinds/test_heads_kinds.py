@@ -13,6 +13,8 @@ from trunkline_service.heads.card import HeadCard
 from trunkline_service.heads.fit import fit
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.distance import distance_quantiles
+from trunkline_service.heads.kinds.finish import check_finite
+from trunkline_service.heads.network import Linear, Mlp, Network
 from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.serving import onnx_head
 from trunkline_service.heads.task import Task
@@ -203,3 +205,57 @@ def test_duplicates_stay_on_one_side(given: Make, kind: str) -> None:
     # Labels without sense: a row whose copy was learned from would be known.
     assert head.evaluation.headline[1] < 0.7
     assert any("duplicates" in note for note in head.notes)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp"])
+def test_one_validation_row_of_several_labels(data_of: Make, kind: str) -> None:
+    head = learn(kind, data_of("multi-label", validation=np.arange(42) == 5), grid=(0.1,))
+    assert head.evaluation is not None
+    assert head.evaluation.n == 1
+    assert head.temperature > 0
+
+
+@pytest.mark.parametrize(("kind", "task"), PAIRS)
+def test_test_rows_that_were_learned_from_are_noted(data_of: Make, kind: str, task: Task) -> None:
+    data = data_of(task)
+    again = data.with_test(data.embeddings[:30], data.labels[:30])
+    assert any(
+        note.startswith("30 of 30 rows of the test split have a dup") for note in learn(kind, again).notes
+    )
+
+
+def test_weights_of_a_head_that_are_not_finite_are_refused() -> None:
+    good = Linear(np.ones((2, 3), np.float32), np.zeros(2, np.float32))
+    bad = Linear(np.full((3, 3), np.inf, np.float32), np.zeros(3, np.float32))
+    check_finite("mlp", Network(Mlp(Linear(np.ones((3, 3), np.float32), bad.b), good), "softmax"))
+    with pytest.raises(InvalidArgument, match="the mlp head's weights are not finite"):
+        check_finite("mlp", Network(Mlp(bad, good), "softmax"))
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "mlp"])
+def test_a_feature_of_hardly_any_spread_does_no_harm(clouds: Make, given: Make, kind: str) -> None:
+    data = clouds(per_class=14)
+    rows = data.embeddings.copy()
+    rows[:, 0] *= np.float32(1e-38)
+    head = learn(kind, given(rows, data.labels))
+    assert np.isfinite(head.network(rows)).all()
+
+
+@pytest.mark.parametrize("kind", ["centroid", "knn", "ridge"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_length_of_rows_says_nothing_after_l2(clouds: Make, given: Make, kind: str, scale: float) -> None:
+    data = clouds(per_class=14)
+    head = learn(kind, data, transform="l2")
+    scaled = learn(kind, given(data.embeddings * np.float32(scale), data.labels), transform="l2")
+    assert head.evaluation is not None
+    assert scaled.evaluation is not None
+    assert scaled.evaluation.headline[1] == pytest.approx(head.evaluation.headline[1])
+
+
+def test_numpys_integers_are_options() -> None:
+    options = FitOptions(folds=np.int64(3), seed=np.uint8(2), max_iterations=np.int32(9))  # type: ignore[arg-type]
+    assert [type(value) for value in (options.folds, options.seed, options.max_iterations)] == [int] * 3
+    assert options == FitOptions(folds=3, seed=2, max_iterations=9)
+    for bad in (True, 3.0, "3", np.float64(3), None):
+        with pytest.raises(InvalidArgument, match="folds is .* must be an integer from 2 on"):
+            FitOptions(folds=bad)  # type: ignore[arg-type]

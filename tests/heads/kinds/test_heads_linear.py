@@ -130,3 +130,52 @@ def test_no_row_takes_part_in_its_own_temperature() -> None:
     after = cross_fitted(logits, changed, assigned)
     np.testing.assert_array_equal(before[held_out], after[held_out])
     assert (before[~held_out] != after[~held_out]).any()
+
+
+def test_equal_weights_change_no_temperature() -> None:
+    logits, codes = drawn(0.6, n=300)
+    weighted = fit_temperature(logits, codes, np.full(300, 7.0))
+    assert weighted == pytest.approx(fit_temperature(logits, codes), rel=1e-9)
+
+
+def test_the_weighted_temperature_is_the_best_on_a_fine_grid() -> None:
+    logits, codes = drawn(0.6, n=300)
+    weights = np.random.default_rng(1).uniform(0.01, 5, 300)
+    # As many equal rows as would vary as much.
+    eps = 1 / (weights.sum() ** 2 / (weights**2).sum() + 2)
+    target = np.full(logits.shape, eps / 3)
+    target[np.arange(300), codes] = 1 - eps
+
+    def loss(temperature: float) -> float:
+        return float(-(weights[:, None] * target * np.log(softmax(logits / temperature))).sum())
+
+    found = fit_temperature(logits, codes, weights)
+    assert all(loss(found) <= loss(found * factor) for factor in (0.5, 0.9, 0.999, 1.001, 1.1, 2.0))
+
+
+def test_rows_of_next_to_no_weight_choose_no_temperature() -> None:
+    logits, codes = drawn(1.0, n=400)
+    light = np.arange(400) % 2 == 0
+    wrong = np.where(light, (codes + 1) % 4, codes)
+    weights = np.where(light, 1e-9, 1.0)
+    alone = fit_temperature(logits[~light], codes[~light])
+    assert fit_temperature(logits, wrong) > 2 * alone
+    assert fit_temperature(logits, wrong, weights) == pytest.approx(alone, rel=1e-5)
+    assigned = np.arange(400) // 2 % 4
+    found = cross_fitted(logits, wrong, assigned, weights)[~light]
+    expected = cross_fitted(logits[~light], codes[~light], assigned[~light])
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_without_other_rows_the_temperature_is_1() -> None:
+    logits = np.array([[0.3, -0.2, 1.0]])
+    np.testing.assert_allclose(
+        cross_fitted(logits, np.array([1]), np.zeros(1, np.int64)), softmax(logits), rtol=1e-6
+    )
+
+
+def test_features_of_hardly_any_spread_are_constant() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    rows[:, 0] *= np.float32(1e-38)
+    np.testing.assert_array_equal(Standardiser.of(rows).scale[0], 1)
+    assert Standardiser.of(rows)(rows)[:, 1].std() == pytest.approx(1)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.evaluation.multi_label import MultiLabelEvaluation
 from trunkline_service.heads.evaluation.regression import RegressionEvaluation
 from trunkline_service.heads.kinds.mlp import fit_mlp
@@ -198,3 +199,22 @@ def test_a_step_goes_down_the_numerical_gradient(monkeypatch: pytest.MonkeyPatch
     moved = trainer.weights()[0] - hidden
     large = np.abs(gradient) > 1e-4
     np.testing.assert_allclose(moved[large], -1e-3 * np.sign(gradient[large]), rtol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_training_that_diverges_says_so(clouds: Make, given: Make) -> None:
+    data = clouds()
+    huge = given(data.embeddings * np.float32(1e37), data.labels)
+    with pytest.raises(InvalidArgument, match=r"was not finite after any epoch.*transform standardise"):
+        fit_mlp(huge, FitOptions(folds=2, max_iterations=3, transform="none"))
+
+
+def test_weights_count_in_the_figures_of_values(values: Make) -> None:
+    from sklearn.metrics import r2_score
+
+    weights = np.random.default_rng(0).uniform(0.01, 3, 60)
+    data = values(noise=3.0, weights=weights)
+    head = fit_mlp(data, SHORT)
+    assert isinstance(head.evaluation, RegressionEvaluation)
+    expected = r2_score(data.values(), head.out_of_fold, sample_weight=weights)
+    assert head.evaluation.r2 == pytest.approx(expected)

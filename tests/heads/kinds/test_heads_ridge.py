@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument
+from trunkline_service.heads.evaluation.evaluate import Evaluation
 from trunkline_service.heads.evaluation.multi_label import MultiLabelEvaluation
 from trunkline_service.heads.evaluation.regression import RegressionEvaluation
+from trunkline_service.heads.kinds import ridge
 from trunkline_service.heads.kinds.judged import sigmoid
 from trunkline_service.heads.kinds.platt import fit_platt
 from trunkline_service.heads.kinds.ridge import fit_ridge
@@ -346,3 +348,85 @@ def test_folds_are_those_of_the_data(values: Make) -> None:
     path = FoldPath(data.embeddings, data.values(), folds.assigned, transform="standardise")
     assert head.out_of_fold is not None
     np.testing.assert_allclose(head.out_of_fold, path.predictions(np.ones(1)), rtol=1e-5)
+
+
+def test_values_far_from_zero_are_judged_as_they_are_served(values: Make, given: Make) -> None:
+    plain = values(rows=300)
+    moved = plain.values() * 30 + 1.7e9
+    data = given(plain.embeddings[:200], moved[:200], task="regression", targets=("time",))
+    head = fit_ridge(data.with_test(plain.embeddings[200:], moved[200:]))
+    assert isinstance(head.evaluation, RegressionEvaluation)
+    assert isinstance(head.test_evaluation, RegressionEvaluation)
+    # Numbers there are 128 apart: each answer is wrong by up to 64, which is 37 in quadratic mean.
+    assert head.evaluation.rmse > 30
+    assert head.evaluation.rmse == pytest.approx(head.test_evaluation.rmse, rel=0.15)
+    assert any("steps of 128" in note and "subtract a constant" in note for note in head.notes)
+    assert not any("steps of" in note for note in fit_ridge(plain).notes)
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_weights_count_in_the_figures(values: Make, validation: bool) -> None:
+    from sklearn.metrics import r2_score
+
+    weights = np.random.default_rng(0).uniform(0.01, 3, 60)
+    held_out = np.arange(60) % 2 == 0 if validation else np.ones(60, np.bool_)
+    data = values(noise=3.0, weights=weights, validation=held_out if validation else None)
+    head = fit_ridge(data, FitOptions(grid=(1.0,)))
+    assert isinstance(head.evaluation, RegressionEvaluation)
+    assert head.out_of_fold is not None
+    truth, said = data.values()[held_out], head.out_of_fold[held_out]
+    expected = r2_score(truth, said, sample_weight=weights[held_out])
+    assert head.evaluation.r2 == pytest.approx(expected, rel=1e-4)
+    assert head.evaluation.r2 != pytest.approx(r2_score(truth, said), rel=1e-3)
+    (errors,) = head.hyper_parameters["grid_squared_error"]
+    squares = (truth - said)[:, 0] ** 2
+    assert errors[0] == pytest.approx(np.average(squares, weights=weights[held_out]), rel=1e-3)
+
+
+def test_weighted_platt_scaling_sees_heavy_rows_alone() -> None:
+    generator = np.random.default_rng(2)
+    scores = generator.normal(size=(400, 2))
+    indicator = scores + generator.normal(size=(400, 2)) > 0
+    light = np.arange(400) % 2 == 0
+    mixed = np.where(light[:, None], ~indicator, indicator)
+    found = fit_platt(scores, mixed, np.where(light, 1e-9, 5.0))
+    np.testing.assert_allclose(found, fit_platt(scores[~light], indicator[~light]), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fit_platt(scores, indicator, np.full(400, 3.0)), fit_platt(scores, indicator))
+
+
+def test_few_whitened_rows_are_held_out_in_folds(clouds: Make) -> None:
+    data = clouds(per_class=20, dim=30, distance=1.5)
+    few = fit_ridge(data, FitOptions(transform="whiten", grid=(1.0,)))
+    assert few.hyper_parameters["selected_by"] == "out-of-fold squared error"
+    folds = make_folds(data, 5, 0)
+    targets = np.where(data.indicator(), 1.0, -1.0)
+    path = FoldPath(data.embeddings, targets, folds.assigned, transform="whiten")
+    assert isinstance(few.evaluation, Evaluation)
+    right = path.predictions(np.ones(3)).argmax(axis=1) == data.codes()
+    assert few.evaluation.accuracy == pytest.approx(right.mean())
+    many = fit_ridge(clouds(per_class=60, dim=30), FitOptions(transform="whiten", grid=(1.0,)))
+    assert many.hyper_parameters["selected_by"] == "leave-one-out squared error"
+
+
+def test_validation_rows_are_calibrated_in_halves(tags: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def spy(scores: Any, *more: Any) -> Any:
+        seen.append(len(scores))
+        return fit_platt(scores, *more)
+
+    monkeypatch.setattr(ridge, "fit_platt", spy)
+    fit_ridge(tags(validation=np.arange(80) < 20), FitOptions(grid=(1.0,)))
+    assert sorted(seen) == [10, 10, 20]
+
+
+def test_a_strong_penalty_does_not_blow_up_the_shares_of_rows(given: Make) -> None:
+    # Noise, on which scores are next to nothing and Platt's slopes large: the served model's mean target is
+    # not that of the model which was held out.
+    generator = np.random.default_rng(1)
+    rows = generator.normal(size=(1120, 64)).astype(np.float32)
+    labels = [tuple(f"l{j}" for j in range(8) if generator.random() < 0.3) for _ in range(1120)]
+    data = given(rows[:120], labels[:120], task="multi-label", validation=np.arange(120) >= 100)
+    head = fit_ridge(data.with_test(rows[120:], labels[120:]), FitOptions(grid=(2e5,)))
+    assert isinstance(head.test_evaluation, MultiLabelEvaluation)
+    assert head.test_evaluation.log_loss < 0.75

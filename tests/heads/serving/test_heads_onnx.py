@@ -72,6 +72,17 @@ def test_a_row_of_zeros_is_normalised_to_zeros(make_network: MakeNetwork) -> Non
     np.testing.assert_allclose(found, network(np.zeros((1, 6), np.float32)), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-37, 1e-25, 1e19, 1e37])
+def test_tiny_and_huge_rows_are_normalised(make_network: MakeNetwork, scale: float) -> None:
+    network = make_network(normalised=True)
+    network = dataclasses.replace(network, normaliser=Normaliser(np.zeros(6, np.float32)))
+    embeddings = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    scaled = embeddings * np.float32(scale)
+    np.testing.assert_allclose(network(scaled), network(embeddings), rtol=1e-4)
+    (found,) = run(network, "single-label", scaled)
+    np.testing.assert_allclose(found, network(embeddings), rtol=1e-4, atol=1e-6)
+
+
 def test_votes_of_one_class_add_up() -> None:
     rows = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     body = Neighbours(rows, np.array([1, 1, 0]), classes=3, k=3, temperature=1.0, smoothing=0.5)

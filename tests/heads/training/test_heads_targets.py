@@ -289,3 +289,26 @@ def test_ten_thousand_classes() -> None:
     data = make([f"{k:05d}" for k in codes], embeddings=np.zeros((100_000, 2), np.float32))
     np.testing.assert_array_equal(data.codes(), codes)
     assert len(data.classes) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            [1.0, 1e-13, 1.0, 1.0],
+            r"the weights of rows 1 and 0 are 1e-13 and 1; they may be 1e\+12 times apart",
+        ),
+        ([1.0, 1e31, 1e31, 1e31], r"the weight of row 1 is 1e\+31; weights lie from 1e-30 to 1e\+30"),
+        ([1e-31] * 4, "the weight of row 0 is 1e-31"),
+    ],
+)
+def test_weights_out_of_bounds(weights: list[float], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        make(["a", "b"] * 2, weights=weights)
+
+
+def test_values_out_of_bounds() -> None:
+    with pytest.raises(InvalidArgument, match=r"the value of row 2 is -2e\+30.* up to 1e\+30"):
+        make([[1.0, 0.0], [np.nan, 1.0], [3.0, -2e30], [4.0, 2.0]], "regression", targets=("a", "b"))
+    with pytest.raises(InvalidArgument, match="values of label differ by 3e-40 at most"):
+        make([1e-40, 2e-40, 3e-40, 4e-40], "regression")

@@ -105,7 +105,8 @@ def _tell(card: HeadCard, head: trunkline.HeadInfo, *, reported: bool) -> None:
 def _judged(metrics: AnyEvaluation, figure: str = "accuracy") -> str:
     """What held-out rows a figure is of."""
     if metrics.folds == 1:
-        return f"{figure} on the validation split ({output.counted(metrics.n, 'row')})" if figure else "validation split"
+        rows = output.counted(metrics.n, "row")
+        return f"{figure} on the validation split ({rows})" if figure else "validation split"
     return f"cross-validated {figure}".rstrip()
 
 

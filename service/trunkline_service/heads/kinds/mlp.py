@@ -298,8 +298,8 @@ def _search(inputs: _Inputs, folds: Folds, options: FitOptions, report: Progress
     best = min(candidates, key=lambda one: one.best)
     if not best.epochs:
         raise InvalidArgument(
-            "the loss of held-out rows was not finite after any epoch: scale the embeddings and the weights to "
-            "sizes near 1, or choose transform standardise"
+            "the loss of held-out rows was not finite after any epoch: scale the embeddings to sizes near "
+            "1, or choose transform standardise"
         )
     return best.result(tuple(one.best for one in candidates), best not in running)
 

@@ -14,7 +14,7 @@ from trunkline_service.heads.training.notes import some
 
 # Looked at together, so that a matrix of gigabytes needs no second one of booleans.
 _CHUNK_ROWS = 4096
-# Squares of larger values go beyond float32, which heads answer in.
+# Heads answer in float32, and larger values come near its end; for weights, of which squares are summed.
 _LARGEST_VALUE = 1e30
 # Of the largest weight to the smallest: beyond it the light rows vanish among float64's rounding errors.
 _WEIGHT_RATIO = 1e12
@@ -121,6 +121,12 @@ def checked_weights(weights: Any) -> NDArray[np.float64]:
         raise InvalidArgument(
             f"the weight of row {bad[0]} is {values[bad[0]]:g}; weights are positive and finite. "
             "Leave the row out instead of giving it no weight"
+        )
+    bad = np.flatnonzero((values > _LARGEST_VALUE) | (values < 1 / _LARGEST_VALUE))
+    if len(bad):
+        raise InvalidArgument(
+            f"the weight of row {bad[0]} is {values[bad[0]]:g}; weights lie from {1 / _LARGEST_VALUE:g} to "
+            f"{_LARGEST_VALUE:g}. Divide all of them by the same number"
         )
     if len(values) and values.max() / _WEIGHT_RATIO > values.min():
         raise InvalidArgument(

@@ -18,6 +18,8 @@ from trunkline_service.heads.training.notes import look_alike_notes, some, unlab
 
 _MIN_CLASS_ROWS = 2
 # Two to learn from and two to judge by.
+# Of the values of a target; what is less comes near the least float32.
+_LEAST_RANGE = 1e-30
 _MIN_ROWS = 4
 
 
@@ -141,6 +143,11 @@ def _regression(labels: Any, targets: Sequence[str], collection: str, lenient: b
                 raise NotEnoughData(
                     f"all {len(left)} rows of collection {collection!r} have {name} = {column[0]:g}: there "
                     "is nothing to learn; choose another target, or add rows with other values"
+                )
+            if column.max() - column.min() < _LEAST_RANGE:
+                raise InvalidArgument(
+                    f"values of {name} differ by {column.max() - column.min():g} at most, and heads answer in "
+                    "float32: give them in another unit"
                 )
     left.setflags(write=False)
     notes = unlabelled_notes(len(values) - len(left))
