@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import trunkline
+from trunkline._wire import floats
 from trunkline._wire import neighbours as neighbours_wire
+from trunkline._wire.prediction import read
 from trunkline_protos.v1 import heads_pb2
 
 LOST = grpc.StatusCode.UNAVAILABLE
@@ -240,3 +242,35 @@ def test_a_migration(fake, call):
     assert (done.shared_rows, done.agreement, done.missing_rows) == (4, 0.75, 1)
     assert told == [("comparing", 0.0)]
     assert fake.requests[0].collection == "new"
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_an_item_without_figures_has_no_label(top_k):
+    """As older servers answer what holds NaN: no error, and NaN for the figures."""
+    figures = np.array([[0.9, 0.1], [np.nan, np.nan]], np.float32)
+    message = heads_pb2.Prediction(task="single-label", classes=["a", "b"])
+    if top_k is None:
+        floats.pack(figures, message.outputs)
+    else:
+        message.top.k = top_k
+        message.top.classes.extend([0, 1, 0, 1])
+        message.top.probabilities.extend(figures.ravel().tolist())
+    assert read(message, range(2), [True, True]).labels == ["a", None]
+
+
+def test_what_no_call_can_mean(fake, call):
+    with pytest.raises(trunkline.InvalidRequest, match=r"unknown is 0.5; pass True, or bounds such as"):
+        call(fake, "predict", [b"a"], head="h", unknown=0.5)
+    with pytest.raises(trunkline.InvalidRequest, match="heads holds 'h' twice"):
+        call(fake, "predict", [b"a"], heads=["h", "g", "h"])
+    assert kinds(fake) == []
+
+
+def test_a_head_with_many_classes_is_shown_in_a_line():
+    def info(count):
+        classes = tuple(f"c{k}" for k in range(count))
+        return trunkline.HeadInfo("h", 1, "knn", "sp1-x", "m@1", classes, None, "photos", 1, {})
+
+    assert "'c8', 'c9', ... 990 more)" in repr(info(1000))
+    assert "classes=('c0', 'c1')" in repr(info(2))
+    assert "card" not in repr(info(2))

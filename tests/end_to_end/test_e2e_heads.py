@@ -81,8 +81,8 @@ def test_a_head_is_moved_a_hundred_times_under_load(home, five, space, start_ser
                 if number % 2:
                     found = client.predict(head="h", vectors=vectors, space_id=space)
                 else:
-                    # Three heads and an image; the bare name twice, in one request of which both agree.
-                    several = client.predict([pixels], heads=["h", "h@2", "h"])
+                    # Three heads and an image.
+                    several = client.predict([pixels], heads=["h", "h@2", "h@3"])
                     assert several["h@2"].labels == ["version-2"]
                     found = several["h"]
                 assert set(found.labels) == {f"version-{found.head.version}"}

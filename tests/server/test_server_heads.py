@@ -385,7 +385,9 @@ def test_a_reply_that_would_be_too_large_is_refused_in_words():
     check(4800 + 400 * 48, with_embeddings=True)
     with pytest.raises(InvalidArgument, match=r"12 outputs each and its embedding take"):
         check(4799 + 400 * 48, with_embeddings=True)
-    with pytest.raises(InvalidArgument, match=r"more than 134217728 numbers, the most that one call computes"):
+    with pytest.raises(
+        InvalidArgument, match=r"more than 134217728 numbers, the most that one call computes"
+    ):
         check(2**40, 2**27 // 12 + 1, top_k=1)
 
 
@@ -410,7 +412,9 @@ def test_vectors_that_are_no_numbers_are_failed_items(server):
     with trunkline.Client(str(server.address)) as client:
         info = client.create_collection("shades", "tiny")
         labels = ["dark", "light"] * 10
-        client.upsert("shades", [f"r{i}" for i in range(20)], vectors(20), space_id=info.space_id, labels=labels)
+        client.upsert(
+            "shades", [f"r{i}" for i in range(20)], vectors(20), space_id=info.space_id, labels=labels
+        )
         client.fit_head("shades", "h", "centroid")
         rows = vectors(4)
         rows[1, 3], rows[2, 0] = np.nan, np.inf

@@ -32,7 +32,7 @@ from trunkline_service.heads.serving.unknown import CARD_QUANTILE
     "--min-probability",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="Don't label what is less probable than P, from 0 to 1."
+    help="Don't label what is less probable than P, from 0 to 1.",
 )
 @place_options
 def predict(
@@ -145,7 +145,9 @@ def _lines(result: trunkline.PredictResult, row: int, bound: float | None) -> li
         return [(f"{value:.4g}", note or name) for name, value in named]
     if result.scores is not None:
         score = result.scores[row]
-        verdict = None if bound is None else f"{_verdict(score, bound)} (99% of normal rows: below {bound:.3f})"
+        verdict = (
+            None if bound is None else f"{_verdict(score, bound)} (99% of normal rows: below {bound:.3f})"
+        )
         return [(f"{score:.3f}", note or verdict)]
     figures = result.probabilities[row]
     if result.top is not None:

@@ -81,7 +81,12 @@ def check_type(value: Any, kind: Kind, where: str) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(k.__name__ for k in kinds)
         raise ModelFileError(f"{where} must be {names}, and is {value!r:.100}")
-    if float in kinds and not isinstance(value, float) and isinstance(value, int) and abs(value) > _LARGEST_FLOAT:
+    if (
+        float in kinds
+        and not isinstance(value, float)
+        and isinstance(value, int)
+        and abs(value) > _LARGEST_FLOAT
+    ):
         raise ModelFileError(f"{where} is {value!r:.100}, which is too large")
 
 

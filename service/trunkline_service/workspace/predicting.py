@@ -201,7 +201,9 @@ def _finite(
     vectors = vectors.copy()
     vectors[broken] = np.nan
     said = {
-        row: InvalidArgument(f"the embedding of item {row} holds NaN or infinity; no head can be asked about it")
+        row: InvalidArgument(
+            f"the embedding of item {row} holds NaN or infinity; no head can be asked about it"
+        )
         for row in unsaid
     }
     return vectors, {**errors, **said}

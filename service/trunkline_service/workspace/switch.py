@@ -73,9 +73,7 @@ def switch(store: CollectionStore, heads: HeadRegistry, old: str, new: str) -> S
     fitted = [_refitted(store, new, entry.card) for entry in dependent]
     saved = tuple(
         # Where nothing served there are candidates only, and the new version is one of them.
-        RefittedHead(
-            entry.card, heads.save(head, entry.card.name, promote=entry.pointer.serving is not None)
-        )
+        RefittedHead(entry.card, heads.save(head, entry.card.name, promote=entry.pointer.serving is not None))
         for entry, head in zip(dependent, fitted, strict=True)
     )
     moved = [alias for alias in store.aliases.all() if alias.collection == old and alias.version is None]

@@ -14,11 +14,12 @@ from trunkline_service.heads.fit import fit
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.kinds.distance import distance_quantiles
 from trunkline_service.heads.kinds.finish import check_finite
+from trunkline_service.heads.kinds.judged import calibrated_loss, judge
 from trunkline_service.heads.network import Linear, Mlp, Network
 from trunkline_service.heads.options import FitOptions
 from trunkline_service.heads.serving import onnx_head
 from trunkline_service.heads.task import Task
-from trunkline_service.heads.training.folds import make_folds
+from trunkline_service.heads.training.folds import Folds, make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
 Make = Callable[..., TrainingSet]
@@ -257,5 +258,29 @@ def test_numpys_integers_are_options() -> None:
     assert [type(value) for value in (options.folds, options.seed, options.max_iterations)] == [int] * 3
     assert options == FitOptions(folds=3, seed=2, max_iterations=9)
     for bad in (True, 3.0, "3", np.float64(3), None):
-        with pytest.raises(InvalidArgument, match="folds is .* must be an integer from 2 on"):
+        with pytest.raises(InvalidArgument, match=r"folds is .* must be an integer from 2 on"):
             FitOptions(folds=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["single-label", "multi-label"])
+def test_rows_of_next_to_no_weight_neither_calibrate_nor_count(given: Make, task: Task) -> None:
+    generator = np.random.default_rng(3)
+    rows, logits = generator.normal(size=(400, 4)), 4 * generator.normal(size=(400, 2))
+    light = np.arange(400) % 2 == 0
+    # Half as sure as the logits say; light rows are wrong on purpose.
+    has = (generator.random((400, 2)) < 1 / (1 + np.exp(-logits / 2))) ^ light[:, None]
+    labels: list[Any] = [tuple(name for name, own in zip("ab", row, strict=True) if own) for row in has]
+    if task == "single-label":
+        labels = ["a" if row[0] else "b" for row in has]
+    folds = Folds(np.arange(400) // 2 % 4, 4, ())
+    data = given(rows, labels, task=task, weights=np.where(light, 1e-9, 2.0))
+    heavy = given(rows[~light], [labels[i] for i in np.flatnonzero(~light)], task=task)
+    found = judge(data, folds, logits)
+    alone = judge(heavy, Folds(folds.assigned[~light], 4, ()), logits[~light])
+    assert found.temperature == pytest.approx(alone.temperature, rel=1e-4)
+    np.testing.assert_allclose(found.out_of_fold[~light], alone.out_of_fold, rtol=1e-4)
+    for name in ("log_loss", "ece", "ece_before", "macro_f1", "auroc"):
+        expected = getattr(alone.evaluation, name)
+        assert getattr(found.evaluation, name) == pytest.approx(expected, rel=1e-4)
+    loss = calibrated_loss(heavy, np.ones(200, np.bool_), logits[~light])
+    assert calibrated_loss(data, np.ones(400, np.bool_), logits) == pytest.approx(loss, rel=1e-4)

@@ -130,9 +130,7 @@ def test_rows_that_cannot_be_used(loaded: LoadedHead, rows: Any, message: str) -
         loaded.probabilities(rows, loaded.card.space_id)
 
 
-def test_names_that_are_no_text(
-    loaded: LoadedHead, make_network: MakeNetwork
-) -> None:
+def test_names_that_are_no_text(loaded: LoadedHead, make_network: MakeNetwork) -> None:
     model = onnx_head.build(make_network(), [f"c{k}" for k in range(3)], loaded.card.space_id, "single-label")
     for old, new in ((b"Gemm", b"Ge\xff\xfe"), (b"embedding", b"embeddin\xff")):
         assert old in model

@@ -67,7 +67,9 @@ def test_an_anomaly_head_is_bound_by_its_score(make_network: MakeNetwork, make_h
 
 def test_a_head_that_cannot_tell(make_network: MakeNetwork, make_head: MakeHead, card: Any) -> None:
     plain = make_head(make_network()).card
-    with pytest.raises(InvalidArgument, match=r"flowers@1 measures no distance .*; fit it again, or ask without a bound"):
+    with pytest.raises(
+        InvalidArgument, match=r"flowers@1 measures no distance .*; fit it again, or ask without a bound"
+    ):
         UnknownPolicy(max_distance=2.0).reasons(plain, answer([[0.5, 0.5]]))
     with pytest.raises(InvalidArgument, match=r"the card of head flowers@1 knows no distance"):
         UnknownPolicy(max_distance="card").reasons(plain, ANSWER)

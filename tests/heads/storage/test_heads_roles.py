@@ -174,7 +174,9 @@ def test_what_differs_in_kind_can_be_no_shadow(
     three: HeadRegistry, saying: Saying, change: dict[str, Any], words: str
 ) -> None:
     three.save(dataclasses.replace(saying(1), **change), "flowers", promote=False)
-    with pytest.raises(FailedPrecondition, match=f"flowers@4 can't run beside flowers@3: it {words}.*migrate"):
+    with pytest.raises(
+        FailedPrecondition, match=f"flowers@4 can't run beside flowers@3: it {words}.*migrate"
+    ):
         three.set_shadow("flowers", 4)
     assert three.shadow("flowers", 3) is None
 
@@ -197,7 +199,9 @@ def test_a_head_that_is_dropped_while_it_is_saved(
     with monkeypatch.context() as patch:
         patch.setattr(one._store, "publish", dropped)
         if promote:
-            with pytest.raises(FailedPrecondition, match=r"dropped meanwhile, and with it version 4.*save it again"):
+            with pytest.raises(
+                FailedPrecondition, match=r"dropped meanwhile, and with it version 4.*save it again"
+            ):
                 one.save(saying(1), "flowers")
     card = one.save(saying(2), "flowers")
     assert opening().pointer("flowers").serving == card.version
@@ -220,13 +224,33 @@ def test_a_candidate_never_serves_where_its_head_is_dropped_meanwhile(
     assert one.pointer("flowers").serving is None
 
 
+def test_a_head_that_is_dropped_while_a_version_is_promoted(
+    tmp_path: Path, saying: Saying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = HeadRegistry(tmp_path), HeadRegistry(tmp_path)
+    one.save(saying(1), "flowers")
+    load = one.load
+
+    def dropped(ref: str) -> Any:
+        head = load(ref)
+        other.delete("flowers")
+        return head
+
+    monkeypatch.setattr(one, "load", dropped)
+    with pytest.raises(HeadNotFound, match="version 1 of head 'flowers' was deleted"):
+        one.promote("flowers", 1)
+    assert not (tmp_path / "heads" / "flowers").exists()
+
+
 def test_a_broken_pointer_can_be_dropped_or_deleted(tmp_path: Path, saying: Saying) -> None:
     registry = HeadRegistry(tmp_path)
     for version in (1, 2):
         registry.save(saying(version), "flowers")
     pointer = tmp_path / "heads" / "flowers" / "pointer.json"
     pointer.write_bytes(b"{")
-    with pytest.raises(ModelFileError, match=r"Or delete heads/flowers/pointer.json: the newest version serves"):
+    with pytest.raises(
+        ModelFileError, match=r"Or delete heads/flowers/pointer.json: the newest version serves"
+    ):
         registry.check_pointer("flowers")
     pointer.unlink()
     assert answer(registry, "flowers") == "c2"
@@ -255,7 +279,9 @@ def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path, saying: Say
 
 
 def test_a_reference_where_a_name_is_meant(three: HeadRegistry) -> None:
-    with pytest.raises(InvalidArgument, match="'flowers@1' is a reference; give the name of the head, 'flowers'"):
+    with pytest.raises(
+        InvalidArgument, match="'flowers@1' is a reference; give the name of the head, 'flowers'"
+    ):
         three.promote("flowers@1", 1)
 
 

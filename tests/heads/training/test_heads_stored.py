@@ -136,6 +136,18 @@ def test_splits_are_honoured(store: CollectionStore, fill: Fill) -> None:
     assert other.validation is None
 
 
+def test_rows_of_the_test_split_have_groups_too(store: CollectionStore, fill: Fill) -> None:
+    rows = [
+        {"label": "ab"[i % 2], "split": "test" if i > 3 else "train", "metadata": {"patient": i // 2}}
+        for i in range(6)
+    ]
+    fill(rows)
+    data = training_set(store, "photos", group="patient")
+    assert data.groups == ("0", "0", "1", "1")
+    assert data.test is not None
+    assert data.test.groups == ("2", "2")
+
+
 def test_nothing_but_a_test_split(store: CollectionStore, fill: Fill) -> None:
     fill([{"label": "ab"[i % 2], "split": "test"} for i in range(4)])
     with pytest.raises(

@@ -53,7 +53,9 @@ class LoadedHead:
             shapes = [(i.name, i.type, i.shape[1:]) for i in self._session.get_inputs()]
             shapes += [(o.name, o.type, o.shape[1:]) for o in self._session.get_outputs()]
         except UnicodeDecodeError as exc:
-            raise ModelFileError(f"head.onnx of {card.ref} holds a name that is no text; fit it again") from exc
+            raise ModelFileError(
+                f"head.onnx of {card.ref} holds a name that is no text; fit it again"
+            ) from exc
         expected = [
             (INPUT, "tensor(float)", [card.dim]),
             (self._output, "tensor(float)", [max(1, len(card.classes))]),

@@ -216,7 +216,9 @@ class HeadReader:
         versions = self.versions(name)
         if version not in versions:
             newest = ", ".join(map(str, versions[-_SHOWN:]))
-            known = f"its newest versions are {newest}" if len(versions) > 1 else f"its only version is {newest}"
+            known = (
+                f"its newest versions are {newest}" if len(versions) > 1 else f"its only version is {newest}"
+            )
             raise HeadNotFound(f"head {name!r} has no version {version}; {known}")
 
     def _no_alias(self, name: str, alias: str, pointer: Pointer) -> HeadNotFound:

@@ -261,7 +261,7 @@ class HeadRegistry(HeadReader):
         """Changes the pointer, unless the version was deleted meanwhile."""
 
         def checked(pointer: Pointer) -> Pointer:
-            if version in pointer.deleted:
+            if version in pointer.deleted or version not in self._store.versions(name):
                 raise HeadNotFound(f"version {version} of head {name!r} was deleted")
             return change(pointer)
 
@@ -287,7 +287,9 @@ def _check_alike(serving: HeadCard, candidate: HeadCard) -> None:
         FailedPrecondition: It can't, saying what differs.
     """
     if candidate.space_id != serving.space_id:
-        what = f"takes embeddings of space {candidate.space_id}, and {serving.ref} those of {serving.space_id}"
+        what = (
+            f"takes embeddings of space {candidate.space_id}, and {serving.ref} those of {serving.space_id}"
+        )
     elif candidate.task != serving.task:
         what = f"is for {candidate.task}, and {serving.ref} for {serving.task}"
     elif set(candidate.classes) != set(serving.classes):

@@ -47,7 +47,7 @@ class Stacked:
         return len(self._first) + len(self._second)
 
     def __getitem__(self, where: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-        places = np.arange(len(self))[where] if isinstance(where, slice) else where
+        places = np.arange(*where.indices(len(self))) if isinstance(where, slice) else where
         ahead = places < len(self._first)
         found = np.empty((len(places), self._first.shape[1]), np.float32)
         found[ahead] = self._first[places[ahead]]

@@ -188,9 +188,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
         caller = caller_of(context, request.lane)
         return self._workspace.predict(request.heads, images, request.model, caller, options)
 
-    def _check_size(
-        self, cards: Sequence[HeadCard], items: int, request: heads_pb2.PredictRequest
-    ) -> None:
+    def _check_size(self, cards: Sequence[HeadCard], items: int, request: heads_pb2.PredictRequest) -> None:
         head_converters.check_size(
             cards,
             items,
