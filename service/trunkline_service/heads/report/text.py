@@ -40,7 +40,11 @@ def tables(report: Report) -> list[TextTable]:
     """The tables of a report, in the order in which they are read; parts that it lacks are left out."""
     found: list[TextTable | None] = []
     if report.evaluation is not None:
-        found.append(figures_table("cross-validated", report.evaluation))
+        found.append(
+            figures_table(
+                "validation split" if report.evaluation.folds == 1 else "cross-validated", report.evaluation
+            )
+        )
     if report.test_evaluation is not None:
         found.append(figures_table("test split", report.test_evaluation))
     if report.baselines:
