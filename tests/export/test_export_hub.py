@@ -153,7 +153,7 @@ def test_the_whole_line_with_a_kept_classifier(
     heads = HeadRegistry(tmp_path / "data")
     folder = trunkline_export.export(SOURCE, repository=repository, keep_classifier=heads)
     assert (folder.card.reference, folder.card.parity.status) == ("tiny@1", "verified")
-    [head] = heads.list()
+    head = heads.list()[0].card
     assert (head.name, head.space_id, tuple(head.classes)) == (
         "tiny-classifier",
         folder.card.space_id,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,17 @@ class Page:
         self._answers.close()
 
 
+# The browser reads from 3 and writes to 4: a process of its own numbers them, since a child of this one can't
+# without forking, which Lance's threads do not allow.
+_LAUNCH = """
+import os, sys
+read, write = (os.dup(int(number)) for number in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 @contextmanager
 def browser(profile: Path) -> Iterator[Page]:
     """A browser with an empty profile; ended afterwards."""
@@ -103,19 +115,21 @@ def browser(profile: Path) -> Iterator[Page]:
     from_us, commands = os.pipe()
     answers, to_us = os.pipe()
 
-    def take_pipes() -> None:
-        # The browser reads from 3 and writes to 4.
-        read, write = os.dup(from_us), os.dup(to_us)
-        os.dup2(read, 3)
-        os.dup2(write, 4)
-
     with subprocess.Popen(
-        [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
+        [
+            sys.executable,
+            "-c",
+            _LAUNCH,
+            str(from_us),
+            str(to_us),
+            CHROMIUM,
+            *_FLAGS,
+            f"--user-data-dir={profile}",
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        close_fds=False,
-        preexec_fn=take_pipes,  # noqa: PLW1509 - two system calls; nothing else can number a child's pipes
+        pass_fds=(from_us, to_us),
         env=os.environ | {"HOME": str(profile)},
     ) as process:
         os.close(from_us)
