@@ -100,8 +100,8 @@ class Page:
 # The browser reads from 3 and writes to 4: a process of its own numbers them, since a child of this one can't
 # without forking, which Lance's threads do not allow.
 _LAUNCH = """
-import os, sys
-read, write = (os.dup(int(number)) for number in sys.argv[1:3])
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
 os.dup2(read, 3)
 os.dup2(write, 4)
 os.execv(sys.argv[3], sys.argv[3:])
