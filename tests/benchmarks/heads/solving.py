@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tests.benchmarks.heads import made
 
-from trunkline_service.heads.solver.lbfgs import FLOAT32
 from trunkline_service.heads.solver.losses import Softmax
 from trunkline_service.heads.solver.passes import Pass, Values
 from trunkline_service.heads.solver.problems import Problems
@@ -26,8 +24,6 @@ FOLDS = 5
 SHAPES = ((4317, 192, 5, 0.35), (4000, 2048, 37, 0.2), (10_000, 384, 10, 0.25), (50_000, 768, 100, 0.25))
 # Newton's method keeps a Hessian of (classes x dim)^2 float64; above this it takes minutes for one problem.
 NEWTON = 4_000
-# Half of scikit-learn's tol, which is of the largest entry of the mean loss's gradient, too.
-GRADIENT = 5e-5
 Array = NDArray[Any]
 Weights = tuple[Array, Array]
 
@@ -65,7 +61,6 @@ def ours(rows: Array, codes: Array, folds: Array) -> tuple[float, dict[tuple[flo
             executor=executor,
             workers=count,
             max_iterations=10_000,
-            tolerance=replace(FLOAT32, least_gradient=GRADIENT),
         )
         counted = sweep.evaluate = Counted(sweep.evaluate, len(rows))
         folded = None

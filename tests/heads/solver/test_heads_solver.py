@@ -187,7 +187,7 @@ def test_folds_together_are_each_fold_alone(threads: Any, cloud: Any, name: str)
 
 def test_a_path_ends_where_a_cold_start_ends(threads: Any, cloud: Any) -> None:
     rows, codes, _ = cloud
-    fine = Tolerance(decrement=1e-6, gradient=1e-6, least_gradient=0.0, noise=1e-6, floor=1e-9)
+    fine = Tolerance(decrement=1e-6, gradient=1e-6, noise=1e-6, floor=1e-9)
     warm, cold = (
         sweep_of(threads, rows, Softmax(codes), 4, dtype=np.float32, tolerance=fine) for _ in range(2)
     )

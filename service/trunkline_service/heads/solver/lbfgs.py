@@ -31,20 +31,18 @@ class Tolerance:
     Attributes:
         decrement: What another step is expected to take off the loss, as a share of the loss.
         gradient: Largest absolute entry of the mean loss's gradient, as a share of that at zero weights.
-        least_gradient: Below which it need not go in any case (scikit-learn's ``tol``).
         noise: Relative rounding error of a loss, which a step may seem to add.
         floor: Absolute one, of losses next to nothing.
     """
 
     decrement: float
     gradient: float
-    least_gradient: float
     noise: float
     floor: float
 
 
-FLOAT32 = Tolerance(decrement=1e-6, gradient=5e-4, least_gradient=0.0, noise=1e-6, floor=1e-9)
-FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, least_gradient=0.0, noise=1e-14, floor=1e-17)
+FLOAT32 = Tolerance(decrement=2e-6, gradient=1e-5, noise=1e-6, floor=1e-9)
+FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, noise=1e-14, floor=1e-17)
 
 
 @dataclass(frozen=True, eq=False)

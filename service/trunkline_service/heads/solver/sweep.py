@@ -174,6 +174,5 @@ class Sweep:
         if key not in self._known_limits:
             zero = np.zeros((self._classes, len(problems), self._rows.dim + 1), self._rows.dtype)
             gradients = self.evaluate(problems, zero).gradients[..., :-1]
-            relative = self._tolerance.gradient * np.abs(gradients).max(axis=(0, 2))
-            self._known_limits[key] = np.maximum(relative, self._tolerance.least_gradient)
+            self._known_limits[key] = self._tolerance.gradient * np.abs(gradients).max(axis=(0, 2))
         return self._known_limits[key]
