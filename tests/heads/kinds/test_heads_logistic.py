@@ -354,9 +354,9 @@ def test_a_refit_starts_where_the_last_one_ended(blobs: Make) -> None:
     warm = fit("logistic", corrected, previous=previous)
     cold = learn(corrected, grid=(first.hyper_parameters["C"],))
     assert warm.hyper_parameters["grid"] == [first.hyper_parameters["C"]]
-    np.testing.assert_allclose(predict(warm, data), predict(cold, data), atol=2e-3)
+    np.testing.assert_allclose(predict(warm, data), predict(cold, data), atol=5e-3)
     again = fit("logistic", data, previous=previous)
-    assert again.convergence.iterations < cold.convergence.iterations
+    assert again.convergence.iterations <= 3
     others = blobs([30, 30], ["a", "z"])
     with pytest.raises(InvalidArgument, match="flowers@1 can't be refitted"):
         fit("logistic", others, previous=previous)

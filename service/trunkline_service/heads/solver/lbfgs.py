@@ -19,7 +19,6 @@ from trunkline_service.heads.solver.problems import Problems
 
 Array = NDArray[Any]
 
-MEMORY = 10
 _DECREASE = 1e-4
 _HALVINGS = 12
 
@@ -105,6 +104,7 @@ def minimise(
     tolerance: Tolerance,
     most: int,
     limits: NDArray[np.float64],
+    memory: int,
     pairs: tuple[Pair, ...] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> Solution:
@@ -118,6 +118,7 @@ def minimise(
         tolerance: When a problem is solved.
         most: Iterations.
         limits: (B,) what the gradient's entries are to stay below.
+        memory: Pairs that are kept.
         pairs: Of the same problems under near penalties.
         tick: Called before each pass; what it raises ends all.
     """
@@ -125,7 +126,7 @@ def minimise(
     first = evaluate(problems, start, curvature=True)
     assert first.curvatures is not None, "a pass that was asked for curvatures gives them"
     inverse = basis.preconditioner(problems.penalties, first.curvatures, start.dtype)
-    state = _State(problems, start, first, inverse, limits, pairs)
+    state = _State(problems, start, first, inverse, limits, memory, pairs)
     done = _Done(start, len(problems))
     for iteration in range(most + 1):
         direction = state.direction()
@@ -206,11 +207,12 @@ class _State:
         values: Values,
         inverse: Preconditioner,
         limits: NDArray[np.float64],
+        memory: int,
         pairs: tuple[Pair, ...] | list[Pair],
         places: Array | None = None,
     ) -> None:
         self.problems, self.weights, self.values, self.inverse = problems, weights, values, inverse
-        self.limits = limits
+        self.limits, self._memory = limits, memory
         self.pairs = list(pairs)
         self.places = np.arange(len(problems)) if places is None else places
 
@@ -222,6 +224,7 @@ class _State:
             values,
             self.inverse.at(chosen),
             self.limits[chosen],
+            self._memory,
             [pair.at(chosen) for pair in self.pairs],
             self.places[chosen],
         )
@@ -284,7 +287,7 @@ class _State:
         stuck = np.isin(np.arange(len(slope)), waiting) | (slope >= 0)
         step, change = weights - self.weights, gradients - self.values.gradients
         self.pairs.append(_pair(step, change, np.ones(len(slope), bool)))
-        del self.pairs[:-MEMORY]
+        del self.pairs[: -self._memory]
         self.weights, self.values = weights, Values(losses, gradients, None)
         return stuck
 

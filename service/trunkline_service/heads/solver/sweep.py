@@ -19,7 +19,6 @@ from trunkline_service.heads.solver.basis import Basis
 from trunkline_service.heads.solver.lbfgs import (
     FLOAT32,
     FLOAT64,
-    MEMORY,
     Pair,
     Solution,
     Tolerance,
@@ -34,6 +33,11 @@ from trunkline_service.heads.solver.torch_pass import TorchPass
 
 Array = NDArray[Any]
 _KEPT_BYTES = 1 << 29
+# Pairs that L-BFGS keeps. Twenty save a fifth of the passes that ten take, and cost as much as a pass over 6,000 rows.
+_MEMORY, _MORE_MEMORY, _LEAST_MEMORY = 10, 20, 3
+_MANY_ROWS = 8_000
+# Of all pairs of all problems: with thousands of classes there is room for fewer.
+_PAIRS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +106,9 @@ class Sweep:
         self._tolerance = tolerance or (FLOAT64 if exact else FLOAT32)
         self._most, self._tick = max_iterations, tick
         self._folds = np.unique(row_folds[row_folds >= 0])
+        pair = 2 * self._solution_bytes
+        wanted = _MORE_MEMORY if len(rows) >= _MANY_ROWS else _MEMORY
+        self._memory = max(_LEAST_MEMORY, min(wanted, _PAIRS_BYTES // pair))
         self._known_limits: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
     def whole(self, c: float, near: Solved | None = None) -> Solved:
@@ -136,8 +143,12 @@ class Sweep:
     @property
     def room(self) -> int:
         """How many solutions of all folds, with their pairs, may be kept at a time; at least one."""
+        return max(1, _KEPT_BYTES // (self._solution_bytes * (2 * self._memory + 1)))
+
+    @property
+    def _solution_bytes(self) -> int:
         problem = self._classes * (self._rows.dim + 1) * np.dtype(self._rows.dtype).itemsize
-        return max(1, _KEPT_BYTES // max(1, problem * len(self._folds) * (2 * MEMORY + 1)))
+        return int(problem * max(1, len(self._folds)))
 
     def features(self, solution: Solution, place: int = 0) -> tuple[Array, Array]:
         """Coefficients (K, dim) of standardised features and intercepts (K,) of a solution's problem."""
@@ -163,6 +174,7 @@ class Sweep:
             self._tolerance,
             self._most,
             self._limits(problems),
+            self._memory,
             pairs,
             self._tick,
         )
