@@ -170,7 +170,7 @@ def table(quick: bool, data: str | None) -> Iterator[dict[str, str]]:
 
 
 def _size(side: int) -> str:
-    return f"{side**2 * 8 / 1e9:.0f} GB"
+    return f"{side**2 * 8 / 1e9:.1f} GB"
 
 
 def _row(what: str, measured: str, asked: str) -> dict[str, str]:
