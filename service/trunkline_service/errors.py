@@ -24,6 +24,7 @@ The tree, by whose fault it is and what mends it::
     |   +-- DecodeModeMismatch
     |   +-- ModelFileError          not a model file, or a card that does not match it
     |   +-- StorageError            the store can't be read, or written (a full disk)
+    |   |   +-- IndexDamaged        files of an index that are not what its card says
     |   +-- NotEnoughData           too few rows or labels to fit or to search
     |   +-- JobStopped              a job that goes wrong: most images fail, or ids collide
     +-- Overloaded                  queues are full; try again after `retry_after_s`
@@ -184,6 +185,12 @@ class StorageError(FailedPrecondition):
     """The store can't be read, or can't be written."""
 
     reason = "storage_error"
+
+
+class IndexDamaged(StorageError):
+    """Files of an index are missing, cut short or changed; it can be built again from its collection."""
+
+    reason = "index_damaged"
 
 
 class NotEnoughData(FailedPrecondition):

@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 from trunkline_service.errors import SettingsError
 
 DecodeMode = Literal["exact", "fast"]
+IndexBuild = Literal["auto", "never"]
 MIB = 1024 * 1024
-_MAY_BE_ZERO = frozenset({"threads", "drain_s"})
+_MAY_BE_ZERO = frozenset({"threads", "drain_s", "index_refresh_s", "index_flat_rows"})
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,26 @@ class QueueLimits:
 
 
 @dataclass(frozen=True)
+class IndexSettings:
+    """How collections are searched.
+
+    Attributes:
+        build: ``auto``: a server builds and rebuilds indexes by itself; ``never``: only when it is told.
+        flat_rows: Collections of up to so many rows are searched without an index.
+        refresh_s: Seconds for which a search need not ask the store for a newer version; with 0 it always
+            does, so that what any process wrote is found at once.
+        memory_mb: Mebibytes of vectors and indexes kept in memory.
+        cache: Folder where indexes of an object store are kept; empty for one in the user's cache.
+    """
+
+    build: IndexBuild = "auto"
+    flat_rows: int = 200_000
+    refresh_s: float = 0.0
+    memory_mb: int = 4096
+    cache: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a workspace or a server can be told.
 
@@ -85,6 +106,7 @@ class Settings:
     drain_s: float = 30.0
     image: ImageLimits = field(default_factory=ImageLimits)
     queue: QueueLimits = field(default_factory=QueueLimits)
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     @property
     def worker_threads(self) -> int:
@@ -117,12 +139,12 @@ def load(
 
 
 def _slots() -> dict[str, Any]:
-    """Every settable name with its default, limits flattened as ``image_*`` and ``queue_*``."""
+    """Every settable name with its default, groups flattened as ``image_*``, ``queue_*``, ``index_*``."""
     defaults = Settings()
     flat: dict[str, Any] = {}
     for entry in fields(Settings):
         value = getattr(defaults, entry.name)
-        if isinstance(value, (ImageLimits, QueueLimits)):
+        if isinstance(value, (ImageLimits, QueueLimits, IndexSettings)):
             flat |= {f"{entry.name}_{inner.name}": getattr(value, inner.name) for inner in fields(value)}
         else:
             flat[entry.name] = value
@@ -161,6 +183,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
     wanted = type(slots[name])
     if name == "decode" and value not in get_args(DecodeMode):
         raise SettingsError(f"{where}: decode is {value!r}; it can be 'exact' or 'fast'")
+    if name == "index_build" and value not in get_args(IndexBuild):
+        raise SettingsError(f"{where}: index_build is {value!r}; it can be 'auto' or 'never'")
     try:
         converted = wanted(value)
     except (TypeError, ValueError) as exc:
@@ -177,4 +201,9 @@ def _build(values: dict[str, Any]) -> Settings:
             name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)
         }
 
-    return Settings(image=ImageLimits(**part("image_")), queue=QueueLimits(**part("queue_")), **values)
+    return Settings(
+        image=ImageLimits(**part("image_")),
+        queue=QueueLimits(**part("queue_")),
+        index=IndexSettings(**part("index_")),
+        **values,
+    )

@@ -13,6 +13,7 @@ from trunkline_service.collections import partial, reading, writing
 from trunkline_service.collections.checks import check_decode, check_space
 from trunkline_service.collections.exchange import exporting
 from trunkline_service.collections.filters import bind
+from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.handle import Handle
 from trunkline_service.collections.info import CollectionInfo, count_rows
 from trunkline_service.collections.known import COLUMNS as KNOWN_COLUMNS
@@ -20,6 +21,7 @@ from trunkline_service.collections.known import Known
 from trunkline_service.collections.lifecycle import Lifecycle
 from trunkline_service.collections.matrix import EmbeddingMatrix, read_matrix, read_row_ids
 from trunkline_service.collections.metadata import Scalar
+from trunkline_service.collections.nearest import StoredVectors
 from trunkline_service.collections.partial import Touched
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.spec import CollectionSpec
@@ -71,6 +73,11 @@ class Collection(Lifecycle):
     def spec(self) -> CollectionSpec:
         """The identity of its vectors."""
         return self._handle.open().spec
+
+    @property
+    def metric(self) -> str:
+        """How its vectors are compared, one of `METRICS`."""
+        return self.spec.metric
 
     @property
     def version(self) -> int:
@@ -260,6 +267,28 @@ class Collection(Lifecycle):
         snapshot = self._handle.open(version)
         with self._handle.filter_errors(snapshot, where):
             return read_row_ids(snapshot.dataset, condition)
+
+    def fragments(self, version: int | None = None) -> Fragments:
+        """One version in the pieces that it is stored in, for who follows the collection's changes.
+
+        Args:
+            version: Instead of the latest.
+
+        Raises:
+            InvalidArgument: There is no such version (any more).
+        """
+        return Fragments(self._handle, self._handle.open(version))
+
+    def stored_vectors(self, version: int | None = None) -> StoredVectors:
+        """One version's vectors, for who searches them where they are stored.
+
+        Args:
+            version: Instead of the latest.
+
+        Raises:
+            InvalidArgument: There is no such version (any more).
+        """
+        return StoredVectors(self._handle, self._handle.open(version))
 
     def known(self) -> Known:
         """What a job must know of every row, of either status."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from trunkline_service.collections import changes, history, purging, upkeep
+from trunkline_service.collections import changes, history, purging, upkeep, vector_index
 from trunkline_service.collections.filters import bind
 from trunkline_service.collections.handle import Handle
 from trunkline_service.collections.metadata import Scalar
@@ -82,9 +82,48 @@ class Lifecycle:
         """How the collection is stored."""
         return upkeep.stats(self._handle, self._size)
 
-    def fragments(self) -> int:
+    def fragment_count(self) -> int:
         """How many pieces its rows lie in; each write adds one, `compact` merges them."""
         return len(self._handle.open().dataset.get_fragments())
+
+    def create_vector_index(
+        self,
+        partitions: int | None = None,
+        sub_vectors: int | None = None,
+        progress: Callable[[str, float], None] = lambda *_: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> vector_index.VectorIndex:
+        """Makes Lance's own index (IVF-PQ) of the vectors, in the place of the one there is, as a new version.
+
+        It is stored with the collection and read from there. Writers and readers may be at work; rows that are
+        written meanwhile or later are found as well, being compared one by one until it is made again.
+
+        Args:
+            partitions: Of IVF; None for the square root of the rows.
+            sub_vectors: Bytes of a row in the index, a divisor of the dimension; None for a quarter of the
+                dimension or so.
+            progress: Told the phase and the share of it that is done, 0..1.
+            cancelled: Asked now and then; an index that is written by then stays.
+
+        Raises:
+            NotEnoughData: Fewer than 256 rows with a vector.
+            InvalidArgument: ``partitions`` or ``sub_vectors`` that can't be.
+            Cancelled: ``cancelled`` said so; nothing was changed.
+            StorageError: It can't be written, or others kept compacting first.
+        """
+        return vector_index.create(self._handle, partitions, sub_vectors, progress, cancelled)
+
+    def drop_vector_index(self) -> bool:
+        """Takes Lance's index away, as a new version; says whether there was one."""
+        return vector_index.drop(self._handle)
+
+    def vector_index(self, version: int | None = None) -> vector_index.VectorIndex | None:
+        """Lance's index of the vectors, as a version sees it; None where it has none.
+
+        Raises:
+            InvalidArgument: There is no such version (any more).
+        """
+        return vector_index.describe(self._handle, self._handle.open(version))
 
     def compact(self, keep: timedelta | None = upkeep.KEPT) -> upkeep.Compacted:
         """Merges small files, and removes versions that were the latest longer than ``keep`` ago.

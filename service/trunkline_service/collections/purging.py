@@ -7,14 +7,18 @@ are written anew without the row, and every version that was before is removed w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from trunkline_service.collections import vector_index
 from trunkline_service.collections.handle import Handle, Snapshot
 from trunkline_service.collections.upkeep import Removed, remove_versions, retried
 from trunkline_service.collections.writing import delete, delete_where
-from trunkline_service.errors import FailedPrecondition, StorageError
+from trunkline_service.errors import FailedPrecondition, InvalidArgument, NotEnoughData, StorageError
 
+_log = logging.getLogger(__name__)
 _OWNED = ("data/", "_deletions/", "_indices/", "_transactions/")
 _NAMED = 5
 
@@ -61,7 +65,7 @@ def purge(
 
 def _rewrite_all(handle: Handle, exclusive: bool) -> Removed:
     retried(handle, "purged", _rewrite)
-    retried(handle, "purged", _index_anew)
+    retried(handle, "purged", lambda snapshot: _index_anew(handle, snapshot))
     with handle.errors("purged"):
         found = [item["version"] for item in handle.open().dataset.version_refs()]
     return remove_versions(handle, found, exclusive=exclusive)
@@ -84,11 +88,29 @@ def _rewrite(snapshot: Snapshot) -> None:
     snapshot.dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
 
 
-def _index_anew(snapshot: Snapshot) -> None:
-    # Brought up to date, an index would keep the ids that it had.
+def _index_anew(handle: Handle, snapshot: Snapshot) -> None:
+    # Brought up to date, an index would keep the ids that it had, and the codes of vectors.
     for index in snapshot.dataset.describe_indices():
+        if vector_index.is_of_vectors(index):
+            _vectors_anew(handle, snapshot, index)
+            continue
         (column,) = index.field_names
         snapshot.dataset.create_scalar_index(column, index.index_type.upper(), name=index.name, replace=True)
+
+
+def _vectors_anew(handle: Handle, snapshot: Snapshot, index: Any) -> None:
+    """Lance's index of vectors, learned again of the rows that are left, since its centres may be rows."""
+    known = vector_index.describe(handle, snapshot) if index.name == vector_index.NAME else None
+    if known is not None:
+        try:
+            partitions = vector_index.partitions_of(handle, snapshot)
+            vector_index.build(handle, snapshot, partitions, known.sub_vectors)
+            return
+        except (NotEnoughData, InvalidArgument):
+            _log.info("collection %s: too few rows are left for Lance's index; it is dropped", handle.name)
+    else:
+        _log.warning("collection %s: dropped index %r, which Trunkline did not make", handle.name, index.name)
+    snapshot.dataset.drop_index(index.name)
 
 
 def _unowned(handle: Handle, snapshot: Snapshot) -> int:

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from trunkline_service.errors import InvalidArgument
 
-METRICS = ("cosine",)
+METRICS = ("cosine", "dot", "euclidean")
+"""How vectors can be compared: by angle, by inner product, or by distance."""
 _COMPUTED, _DECLARED = "sp1-", "declared:"
 RowDecode = Literal["exact", "fast", "unknown"]
 """How a row's image was decoded. ``unknown`` is for vectors that users brought."""
@@ -25,7 +26,7 @@ class CollectionSpec:
         artifact_id: That model's artifact; empty where the space is declared.
         decode: Decode mode of its rows; others are refused unless the caller says otherwise.
         pretrained: False where the backbone has random weights: its neighbours mean nothing.
-        metric: How its vectors are compared.
+        metric: How its vectors are compared, one of `METRICS`.
         dtype: The floats on disk. In memory they are float32 always.
         multi_label: Whether a label is a list.
         declared: The space was named by hand: nothing proves that the vectors lie in it.

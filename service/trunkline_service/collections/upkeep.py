@@ -1,6 +1,8 @@
 """Upkeep of a collection: small files merged, old versions removed, and what it takes on disk.
 
 No index on the ids is ever made, so there is none to keep up to date: `merging` says what it would do.
+Lance's index of the vectors needs no upkeep here: row ids stay, so what it holds stays right, and pieces that
+it covers are merged with each other and not with younger ones.
 """
 
 from __future__ import annotations

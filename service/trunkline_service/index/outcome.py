@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trunkline_service.collections.rows import Label
+from trunkline_service.index.card import Recall
+from trunkline_service.index.options import IndexKind
 
 
 class Hit(NamedTuple):
@@ -13,15 +15,37 @@ class Hit(NamedTuple):
 
     Attributes:
         id: Its row.
-        score: Its cosine to the query, -1..1.
+        score: By the collection's metric; higher is nearer. A cosine is -1..1.
         label: The row's label or labels, if it has any.
         source: Where its bytes came from.
+        group: Its value of the column that was grouped by, as text; None where there is none.
+        duplicates: Ids of rows that were folded into it.
     """
 
     id: str
     score: float
     label: Label
     source: str
+    group: str | None = None
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a search was answered.
+
+    Attributes:
+        kind: Of the index.
+        exact: Every row that could be a hit was compared.
+        index_version: The collection's version that the index was built from; rows that changed since were
+            compared exactly.
+        recall: What was measured of the index; None where it is exact.
+    """
+
+    kind: IndexKind
+    exact: bool
+    index_version: int
+    recall: Recall | None = None
 
 
 @dataclass(frozen=True)
@@ -31,11 +55,13 @@ class SearchOutcome:
     Attributes:
         space_id: The collection's space.
         version: The version of the collection that was searched.
-        metric: ``cosine``: more is nearer.
+        metric: Of the collection.
         hits: A list for each query, the nearest first.
+        searched: How.
     """
 
     space_id: str
     version: int
     metric: str
     hits: list[list[Hit]]
+    searched: Searched

@@ -136,7 +136,7 @@ class LocalTarget:
 
     def tidy(self) -> None:
         """See `Target`."""
-        if self._collection.fragments() < _SCATTERED:
+        if self._collection.fragment_count() < _SCATTERED:
             return
         try:
             self._collection.compact(keep=None)

@@ -66,6 +66,7 @@ class RemoteTarget:
             pretrained=info.pretrained,
             dtype=cast(Any, info.dtype),
             multi_label=info.multi_label,
+            metric=info.metric,
         )
         self.limits = Limits(
             images=min(_CHUNK_IMAGES, server.max_images_per_request),

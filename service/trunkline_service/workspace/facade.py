@@ -13,9 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trunkline_service.batching.engine import Caller, Embedded, Engine
 from trunkline_service.batching.local import LocalEngine
 from trunkline_service.batching.observer import Observer
@@ -37,25 +34,28 @@ from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import TrunklineError
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.images.inputs import ImageInput
-from trunkline_service.index.searcher import Searcher
+from trunkline_service.index.indexes import Indexes
+from trunkline_service.index.searcher import SearchPolicy
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession, parse_device
 from trunkline_service.settings import Settings
-from trunkline_service.workspace.answers import Added, Found
+from trunkline_service.workspace.answers import Added
 from trunkline_service.workspace.embedding import Embedder
+from trunkline_service.workspace.exploring import Exploring
 from trunkline_service.workspace.fitting import OneAtATime
 from trunkline_service.workspace.heads import HeadWork
 from trunkline_service.workspace.observer import ShadowObserver
 from trunkline_service.workspace.predicting import Predictor
+from trunkline_service.workspace.search import SearchWork
 from trunkline_service.workspace.searching import Searching
 from trunkline_service.workspace.shadow import Shadows
 
 _log = logging.getLogger(__name__)
 
 
-class Workspace(HeadWork):
+class Workspace(HeadWork, SearchWork):
     """Models, collections and heads of one place.
 
     Args:
@@ -74,9 +74,10 @@ class Workspace(HeadWork):
         self.engine: Engine = engine or LocalEngine(self.models, settings, observer)
         self.collections = CollectionStore(settings.data)
         self.heads = HeadRegistry(settings.data, trunkline_version=importlib.metadata.version("trunkline"))
-        self._searcher = Searcher(threads=settings.worker_threads)
+        self._indexes = Indexes(settings.data, _cache_of(settings), _policy_of(settings))
+        self.explore = Exploring(self.collections, settings.worker_threads)
         self._embedder = Embedder(self.models, self.engine)
-        self._searching = Searching(self.collections, self._embedder, self._searcher)
+        self._searching = Searching(self.collections, self._embedder, self._indexes)
         # Threads start with the first candidate, so that a workspace without one has none.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         shadows = Shadows(
@@ -95,6 +96,7 @@ class Workspace(HeadWork):
 
     def close(self) -> None:
         """Finishes what was admitted and lets everything go."""
+        self._indexes.close()
         self.engine.close(self.settings.drain_s)
         self._beside.shutdown(cancel_futures=True)
 
@@ -218,57 +220,15 @@ class Workspace(HeadWork):
     ) -> Purged:
         """Deletes rows such that neither a file nor this process's memory holds them; see `Collection.purge`.
 
-        The index of the collection is made anew by its next search. Other processes keep theirs until
-        they search the collection again.
+        The index of the collection is deleted with the rows, and built anew when it is due. Other processes
+        keep theirs until they search the collection again.
         """
         target = self.collections.open(collection)
         try:
             return target.purge(ids, where, parameters, exclusive=exclusive)
         finally:
             # A purge that failed may have deleted the rows already.
-            self._searcher.forget(target)
-
-    # Search --------------------------------------------------------------------------------------------
-
-    def search(
-        self,
-        collection: str,
-        images: Sequence[ImageInput],
-        k: int = 10,
-        where: str | None = None,
-        caller: Caller | None = None,
-    ) -> Found:
-        """The k nearest rows of each image, embedded with the collection's own model.
-
-        Raises:
-            CollectionNotFound, InvalidArgument: See ``Searcher.search``.
-            TrunklineError: See ``Engine.embed``.
-        """
-        return self._searching.images(collection, images, k, where, caller)
-
-    def search_vectors(
-        self,
-        collection: str,
-        vectors: NDArray[np.float32],
-        space_id: str,
-        k: int = 10,
-        where: str | None = None,
-    ) -> Found:
-        """The k nearest rows of each vector, [Q, dim] float32.
-
-        Raises:
-            SpaceMismatch: The vectors lie in another space than the collection's.
-        """
-        return self._searching.vectors(collection, vectors, space_id, k, where)
-
-    def search_ids(self, collection: str, ids: Sequence[str], k: int = 10, where: str | None = None) -> Found:
-        """The k nearest other rows of each row.
-
-        Raises:
-            RowNotFound: An id that the collection does not hold.
-            InvalidArgument: A row without an embedding.
-        """
-        return self._searching.ids(collection, ids, k, where)
+            self._indexes.purge(target)
 
     # Shared --------------------------------------------------------------------------------------------
 
@@ -285,3 +245,14 @@ class Workspace(HeadWork):
         session.warm(self.settings.queue.buckets)
         _log.info("model %s is warm on %s", folder.card.reference, self.device)
         return session
+
+
+def _policy_of(settings: Settings) -> SearchPolicy:
+    wishes = settings.index
+    return SearchPolicy(
+        settings.worker_threads, wishes.flat_rows, wishes.refresh_s, wishes.memory_mb * 1024 * 1024
+    )
+
+
+def _cache_of(settings: Settings) -> Path | None:
+    return Path(settings.index.cache) if settings.index.cache else None

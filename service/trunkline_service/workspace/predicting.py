@@ -21,6 +21,7 @@ from trunkline_service.heads.serving.stacked import StackedHeads
 from trunkline_service.heads.serving.unknown import UnknownPolicy
 from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.images.inputs import ImageInput
+from trunkline_service.index.query import SearchOptions
 from trunkline_service.settings import DecodeMode
 from trunkline_service.workspace.answers import Predicted, Prediction
 from trunkline_service.workspace.embedding import Embedder
@@ -152,7 +153,7 @@ class Predictor:
         self._shadows.follow(predictions, vectors)
         found = None
         if options.neighbours:
-            found = self._searching.of(options.neighbours, vectors, options.k)
+            found = self._searching.of(options.neighbours, vectors, SearchOptions(options.k))
         return Predicted(predictions, vectors, errors, embedded, found)
 
     def _vectors(

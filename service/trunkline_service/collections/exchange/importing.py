@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def import_parquet(
     *,
     space_id: str | None = None,
     spec: CollectionSpec | None = None,
+    metric: str | None = None,
     allow_mixed_decode: bool = False,
     batch_rows: int = _BATCH_ROWS,
 ) -> Imported:
@@ -67,11 +68,13 @@ def import_parquet(
         space_id: The space of its vectors, where the file does not say; see `declared_space`.
         spec: Of the collection to be made, instead of what the file or ``space_id`` give; the file's
             rows are then believed where they say how they were decoded.
+        metric: How the vectors of the collection to be made are compared; None for the file's, or ``cosine``.
         allow_mixed_decode: As of `Collection.upsert`.
         batch_rows: Rows of one commit.
 
     Raises:
-        InvalidArgument: Not such a file, a row without an id, a value that can't be stored, or no space.
+        InvalidArgument: Not such a file, a row without an id, a value that can't be stored, no space, or
+            another metric than the collection's.
         SpaceMismatch: The file, ``space_id``, ``spec`` and the collection do not agree.
         DecodeModeMismatch: Rows of another decode mode than the collection's.
         StorageError: It can't be written, or a newer Trunkline wrote the file.
@@ -87,7 +90,7 @@ def import_parquet(
             wanted, recorded = _spec_of(file, name, space_id, spec)
             origin = Origin(name, wanted.decode, trusted=recorded or spec is not None)
             batches = _parquet_rows(file, origin, batch_rows)
-            return _write(store, into, wanted, batches, recorded, allow_mixed_decode)
+            return _write(store, into, wanted, batches, metric, recorded, allow_mixed_decode)
     except (OSError, pa.ArrowException) as exc:
         raise InvalidArgument(f"{name} can't be read as Parquet: {exc}") from exc
 
@@ -99,6 +102,7 @@ def import_npy(
     into: str,
     space_id: str,
     *,
+    metric: str | None = None,
     batch_rows: int = _BATCH_ROWS,
 ) -> Imported:
     """Reads a NumPy matrix and its ids into a collection, which is made where there is none.
@@ -109,10 +113,12 @@ def import_npy(
         ids_path: N ids, one a line in UTF-8; JSON strings where the file's name ends in ``.jsonl``.
         into: Name of the collection.
         space_id: The space of the vectors; see `declared_space`.
+        metric: How the vectors of the collection to be made are compared; None for ``cosine``.
         batch_rows: Rows of one commit.
 
     Raises:
-        InvalidArgument: Not such files, not as many ids as rows, or an empty id, naming its line.
+        InvalidArgument: Not such files, not as many ids as rows, an empty id, naming its line, or another
+            metric than the collection's.
         SpaceMismatch: The collection holds vectors of another space.
         DecodeModeMismatch: The collection holds vectors of a known decode mode.
         StorageError: It can't be written.
@@ -124,7 +130,9 @@ def import_npy(
             f"{ids_path} holds {lines} ids, and {matrix_path} {len(matrix)} rows; each row needs one id"
         )
     spec = _declared(space_id, matrix.shape[1], matrix.dtype.itemsize == np.dtype(np.float16).itemsize, False)
-    return _write(store, into, spec, _matrix_batches(matrix, _ids(ids_path), batch_rows), False, False)
+    return _write(
+        store, into, spec, _matrix_batches(matrix, _ids(ids_path), batch_rows), metric, False, False
+    )
 
 
 def _write(
@@ -132,13 +140,20 @@ def _write(
     into: str,
     spec: CollectionSpec,
     batches: Iterator[list[Row]],
+    metric: str | None,
     recorded: bool,
     allow_mixed_decode: bool,
 ) -> Imported:
+    spec = spec if metric is None else replace(spec, metric=metric)
     first = next(batches, [])
     created = not store.exists(into) if "@" not in into else False
     target: Collection = store.open_or_create(into, spec) if created else store.open(into)
     target.check_space(spec.space_id)
+    if metric not in (None, target.metric):
+        raise InvalidArgument(
+            f"collection {target.name!r} compares its vectors by {target.metric}, which stays; leave out the metric "
+            f"{metric!r}, or import into a new collection"
+        )
     good = bad = 0
     version = target.version
     # What a collection had mixed when it was exported, it may hold again.

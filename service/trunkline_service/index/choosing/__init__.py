@@ -1,0 +1,1 @@
+"""Which kind of index, with which settings: by what is measured."""

@@ -1,0 +1,1 @@
+"""Approximate structures of FAISS behind one interface: built, written, read, searched."""

@@ -1,0 +1,77 @@
+"""A graph of near neighbours (HNSW)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trunkline_service.index.kinds.faiss_search import answered, check_fits, library, selector
+from trunkline_service.index.kinds.files import write_index
+from trunkline_service.index.options import IndexKind
+
+
+class Hnsw:
+    """An HNSW of FAISS over vectors; ``effort`` is ``efSearch``, the candidates that are kept.
+
+    Args:
+        index: FAISS's, which holds the vectors too; it is not changed any more.
+        vectors: float32 (N, dim), prepared; may be memory-mapped.
+        metric: Of the vectors.
+        parameters: ``M`` and ``efConstruction``.
+
+    Raises:
+        IndexDamaged: The index is not of these vectors.
+    """
+
+    kind: IndexKind = "hnsw"
+
+    def __init__(
+        self, index: Any, vectors: NDArray[np.float32], metric: str, parameters: dict[str, int]
+    ) -> None:
+        check_fits(index, vectors, metric)
+        self.parameters = parameters
+        self._index = index
+        self._vectors = np.asarray(vectors)
+        self._metric = metric
+        graph = index.hnsw
+        links = 4 * graph.neighbors.size() + 8 * graph.offsets.size() + 4 * graph.levels.size()
+        self.nbytes = int(self._vectors.nbytes + links)
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        effort: int,
+        allowed: NDArray[np.bool_] | None = None,
+        threads: int = 1,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """See `Approximate.search`."""
+        faiss = library()
+
+        wanted = min(k, len(self))
+        # Of the candidates that are kept, k are answered.
+        kept = max(effort, wanted)
+        selected = selector(allowed)
+        if selected is None:
+            parameters = faiss.SearchParametersHNSW(efSearch=kept)
+        else:
+            parameters = faiss.SearchParametersHNSW(efSearch=kept, sel=selected)
+
+        def propose(part: NDArray[np.float32]) -> NDArray[np.int64]:
+            positions = np.full((len(part), wanted), -1, np.int64)
+            if len(part):
+                distances = np.empty(positions.shape, np.float32)
+                self._index.search(part, wanted, params=parameters, D=distances, I=positions)
+            return positions
+
+        return answered(propose, queries, self._vectors, k, self._metric, threads)
+
+    def write(self, folder: Path) -> None:
+        """See `Approximate.write`."""
+        write_index(self._index, folder)

@@ -1,0 +1,53 @@
+"""What is asked of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trunkline_service.collections.metadata import Scalar
+from trunkline_service.errors import InvalidArgument
+from trunkline_service.index.options import MAX_K
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search; the same for every query of a call.
+
+    Attributes:
+        k: The most hits of a query, 1..1000; with ``group_by`` the most groups.
+        where: An SQL condition that hits must meet; each ``?`` takes one of ``parameters``.
+        parameters: Values for the condition.
+        min_version: The answer is of this version of the collection or a later one; 0 for the latest that
+            the refresh interval lets be known.
+        min_score: Hits score at least this (a radius: for ``euclidean``, minus the largest distance).
+        group_by: A column: of rows that share its value, the best ``per_group`` are hits.
+        per_group: At least 1.
+        collapse: Rows whose similarity to a better hit is at least this are folded into it.
+        exact: Compare with every row, whatever the index.
+
+    Raises:
+        InvalidArgument: A value that can't be.
+    """
+
+    k: int = 10
+    where: str | None = None
+    parameters: Sequence[Scalar] = ()
+    min_version: int = 0
+    min_score: float | None = None
+    group_by: str | None = None
+    per_group: int = 1
+    collapse: float | None = None
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MAX_K:
+            raise InvalidArgument(f"k is {self.k}; it can be 1 to {MAX_K}")
+        if self.min_version < 0:
+            raise InvalidArgument(f"min_version is {self.min_version}; it can be 0 or more")
+        if not 1 <= self.per_group <= MAX_K:
+            raise InvalidArgument(f"per_group is {self.per_group}; it can be 1 to {MAX_K}")
+        for name, value in (("min_score", self.min_score), ("collapse", self.collapse)):
+            # A NaN is equal to nothing, not even to itself.
+            if value is not None and value != value:  # noqa: PLR0124
+                raise InvalidArgument(f"{name} is NaN; give a number")

@@ -1,0 +1,199 @@
+"""The latest view of each collection that is searched, kept in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.fragments import Fragments
+from trunkline_service.errors import FailedPrecondition, StorageError
+from trunkline_service.index.following import follow
+from trunkline_service.index.view import View
+
+_ATTEMPTS = 3
+# Older versions that are kept; they share with the latest what is the same in both.
+_PAST = 4
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A collection's view, replaced as a whole.
+
+    Attributes:
+        lock: Held by who makes a newer view.
+        view: The newest one; None before the first.
+        checked: When the store last said that it is the newest, by the clock.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    view: View | None = None
+    checked: float = 0.0
+
+
+class Views:
+    """Views that are as fresh as the callers ask for; safe to share among threads.
+
+    A search that runs keeps the view that it began with; it is never waited for.
+
+    Args:
+        load: Makes the first view of a collection, of these fragments or newer ones.
+        refresh_s: How long the store need not be asked again, in seconds; with 0 it is asked every time.
+        max_bytes: Of views kept. One that is larger alone is kept all the same.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Collection, Fragments], View],
+        refresh_s: float,
+        max_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._load = load
+        self._refresh_s = refresh_s
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._past: OrderedDict[tuple[str, int], View] = OrderedDict()
+
+    def fresh(self, collection: Collection, min_version: int = 0) -> View:
+        """The collection's latest version, or one that was the latest within ``refresh_s``.
+
+        Args:
+            collection: To be searched.
+            min_version: The view is of this version or a later one.
+
+        Raises:
+            FailedPrecondition: There is no such version yet.
+            CollectionNotFound: It was dropped.
+            StorageError: It can't be read.
+        """
+        entry = self._entry(collection)
+        view = entry.view
+        if view is not None and view.version >= min_version and self._is_recent(entry):
+            return view
+        asked = self._clock()
+        now = collection.fragments()
+        if now.version < min_version:
+            raise FailedPrecondition(
+                f"collection {collection.name!r} is at version {now.version}; min_version {min_version} was "
+                "never written to it, or to another collection of this name"
+            )
+        if (view := _newer(entry.view, now)) is None:
+            with entry.lock:
+                if (view := _newer(entry.view, now)) is None:
+                    view = self._made(collection, entry.view, now)
+                    entry.view = view
+            self._make_room(collection.key)
+        entry.checked = max(entry.checked, asked)
+        return view
+
+    def at(self, collection: Collection, version: int) -> View:
+        """An older version, put together from what the latest view knows of it.
+
+        Raises:
+            InvalidArgument: There is no such version (any more).
+            CollectionNotFound, StorageError: As `fresh`.
+        """
+        latest = self.fresh(collection)
+        if version == latest.version:
+            return latest
+        key = (latest.uid, version)
+        with self._lock:
+            if key in self._past:
+                self._past.move_to_end(key)
+                return self._past[key]
+        view = follow(latest, collection.fragments(version))
+        with self._lock:
+            self._past[key] = view
+            while len(self._past) > _PAST:
+                self._past.popitem(last=False)
+        return view
+
+    def known(self, collection: Collection) -> View | None:
+        """The view as it is in memory, whatever its age."""
+        with self._lock:
+            entry = self._entries.get(collection.key)
+        return None if entry is None else entry.view
+
+    def replace(self, collection: Collection, make: Callable[[View | None], View]) -> View:
+        """Puts another view in the place of the one there is, once it has followed the collection.
+
+        Searches go on with the old view meanwhile; those that need a newer version than it wait.
+
+        Args:
+            collection: Whose.
+            make: Gives a view of any version of this collection.
+        """
+        entry = self._entry(collection)
+        made = self._followed(collection, make(entry.view))
+        with entry.lock:
+            made = self._followed(collection, made)
+            entry.view = made
+        self._make_room(collection.key)
+        return made
+
+    def forget(self, collection: Collection) -> None:
+        """Lets go of the collection's view; the next search reads it anew.
+
+        Waits for who is making one, which may have read what is to be forgotten.
+        """
+        entry = self._entry(collection)
+        with entry.lock, self._lock:
+            if entry.view is not None:
+                for key in [key for key in self._past if key[0] == entry.view.uid]:
+                    del self._past[key]
+            entry.view = None
+            self._entries.pop(collection.key, None)
+
+    def _is_recent(self, entry: _Entry) -> bool:
+        return bool(self._refresh_s) and self._clock() - entry.checked < self._refresh_s
+
+    def _made(self, collection: Collection, view: View | None, now: Fragments) -> View:
+        """The view of a version, or of a later one where that version is removed meanwhile."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._at(collection, view, now)
+            except StorageError:
+                now = collection.fragments()
+        return self._at(collection, view, now)
+
+    def _at(self, collection: Collection, view: View | None, now: Fragments) -> View:
+        if view is not None and view.uid == now.uid:
+            return follow(view, now)
+        made = self._load(collection, now)
+        # An index may be of a later version than was asked for.
+        return made if made.version >= now.version else follow(made, now)
+
+    def _followed(self, collection: Collection, view: View) -> View:
+        now = collection.fragments()
+        if now.uid == view.uid and now.version <= view.version:
+            return view
+        return self._made(collection, view, now)
+
+    def _entry(self, collection: Collection) -> _Entry:
+        with self._lock:
+            entry = self._entries.setdefault(collection.key, _Entry())
+            self._entries.move_to_end(collection.key)
+            return entry
+
+    def _make_room(self, kept_key: str) -> None:
+        with self._lock:
+            sizes = {key: entry.view.nbytes for key, entry in self._entries.items() if entry.view is not None}
+            total = sum(sizes.values())
+            for key, size in list(sizes.items()):
+                if total <= self._max_bytes or key == kept_key:
+                    return
+                del self._entries[key]
+                total -= size
+
+
+def _newer(view: View | None, now: Fragments) -> View | None:
+    """The view, where it is of this version or a later one."""
+    if view is not None and view.uid == now.uid and view.version >= now.version:
+        return view
+    return None

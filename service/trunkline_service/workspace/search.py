@@ -1,0 +1,133 @@
+"""What the workspace does with neighbours and indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trunkline_service.batching.engine import Caller
+from trunkline_service.collections.store import CollectionStore
+from trunkline_service.images.inputs import ImageInput
+from trunkline_service.index.card import Recall
+from trunkline_service.index.indexes import Indexes, Progress, unheard
+from trunkline_service.index.maintainer import IndexMaintainer
+from trunkline_service.index.options import IndexOptions
+from trunkline_service.index.query import SearchOptions
+from trunkline_service.index.state import IndexState
+from trunkline_service.workspace.answers import Found
+from trunkline_service.workspace.searching import Searching
+
+_PLAIN = SearchOptions()
+
+
+class SearchWork:
+    """The searching part of `Workspace`.
+
+    A collection that is searched may be named with a version, a tag or an alias (``photos@7``).
+    """
+
+    collections: CollectionStore
+    _searching: Searching
+    _indexes: Indexes
+
+    def search(
+        self,
+        collection: str,
+        images: Sequence[ImageInput],
+        options: SearchOptions = _PLAIN,
+        caller: Caller | None = None,
+    ) -> Found:
+        """The nearest rows of each image, embedded with the collection's own model.
+
+        Raises:
+            CollectionNotFound, InvalidArgument, FailedPrecondition: See ``Searcher.search``.
+            TrunklineError: See ``Engine.embed``.
+        """
+        return self._searching.images(collection, images, options, caller)
+
+    def search_vectors(
+        self,
+        collection: str,
+        vectors: NDArray[np.float32],
+        space_id: str,
+        options: SearchOptions = _PLAIN,
+    ) -> Found:
+        """The nearest rows of each vector, [Q, dim] float32.
+
+        Raises:
+            SpaceMismatch: The vectors lie in another space than the collection's.
+        """
+        return self._searching.vectors(collection, vectors, space_id, options)
+
+    def search_ids(self, collection: str, ids: Sequence[str], options: SearchOptions = _PLAIN) -> Found:
+        """The nearest other rows of each row.
+
+        Raises:
+            RowNotFound: An id that the collection does not hold.
+            InvalidArgument: A row without an embedding.
+        """
+        return self._searching.ids(collection, ids, options)
+
+    def index(self, collection: str) -> IndexState:
+        """How the collection is searched."""
+        return self._indexes.state(self.collections.open(collection))
+
+    def index_options(self, collection: str) -> IndexOptions:
+        """What is wished of the collection's index."""
+        return self._indexes.options(self.collections.open(collection))
+
+    def set_index(self, collection: str, options: IndexOptions) -> IndexState:
+        """Notes what is wished of the collection's index; it is built when it is due, or by `build_index`."""
+        target = self.collections.open(collection)
+        self._indexes.set_options(target, options)
+        return self._indexes.state(target)
+
+    def build_index(
+        self,
+        collection: str,
+        options: IndexOptions | None = None,
+        progress: Progress = unheard,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> IndexState:
+        """Builds the collection's index aside and swaps it in; searches go on meanwhile.
+
+        Args:
+            collection: Its name.
+            options: What is wished from now on; None for what was wished before.
+            progress: Told the phase, and how much of it is done, 0..1.
+            cancelled: Asked now and then.
+
+        Raises:
+            FailedPrecondition: Another builder is at work.
+            Cancelled: The caller went away.
+        """
+        target = self.collections.open(collection)
+        if options is not None:
+            self._indexes.set_options(target, options)
+        self._indexes.build(target, progress, cancelled)
+        return self._indexes.state(target)
+
+    def drop_index(self, collection: str) -> IndexState:
+        """Deletes the collection's index and what was wished of it; search is exact again."""
+        target = self.collections.open(collection)
+        self._indexes.drop(target)
+        return self._indexes.state(target)
+
+    def measure_recall(self, collection: str, k: int = 10, queries: int = 1000) -> Recall:
+        """Measures, now, which share of the true neighbours a search finds.
+
+        Args:
+            collection: Its name.
+            k: Neighbours.
+            queries: Rows of the collection to ask for; each is no neighbour of itself.
+
+        Raises:
+            NotEnoughData: The collection has fewer than two rows.
+        """
+        return self._indexes.measure(self.collections.open(collection), k, queries)
+
+    def index_maintainer(self) -> IndexMaintainer:
+        """What keeps the indexes up to date beside searches; to be started and stopped by the caller."""
+        return IndexMaintainer(self._indexes)
