@@ -51,6 +51,7 @@ class CollectionMethods:
         dtype: FloatName = "float32",
         multi_label: bool = False,
         decode: str = "",
+        metric: str = "cosine",
         timeout: float | None = None,
     ) -> CollectionInfo:
         """Makes an empty collection, in a model's space or in one that is declared.
@@ -65,12 +66,13 @@ class CollectionMethods:
             multi_label: Whether a row has a tuple of labels instead of one.
             decode: ``"exact"`` or ``"fast"``; empty for the server's mode, or for ``"unknown"`` with
                 ``space_id``.
+            metric: How vectors are compared, for good: ``"cosine"``, ``"dot"`` or ``"euclidean"``.
             timeout: Seconds for the request, instead of the client's.
 
         Raises:
             FailedPrecondition: There is another one of this name, or an equal one that has rows.
         """
-        question = wire.create(name, model, space_id, dim, dtype, multi_label, decode)
+        question = wire.create(name, model, space_id, dim, dtype, multi_label, decode, metric)
         return self._calls.ask(question, timeout)
 
     def drop_collection(self, name: str, *, timeout: float | None = None) -> None:

@@ -39,10 +39,11 @@ class AsyncCollectionMethods:
         dtype: FloatName = "float32",
         multi_label: bool = False,
         decode: str = "",
+        metric: str = "cosine",
         timeout: float | None = None,
     ) -> CollectionInfo:
         """As `Client.create_collection`."""
-        question = wire.create(name, model, space_id, dim, dtype, multi_label, decode)
+        question = wire.create(name, model, space_id, dim, dtype, multi_label, decode, metric)
         return await self._calls.ask(question, timeout)
 
     async def drop_collection(self, name: str, *, timeout: float | None = None) -> None:

@@ -7,30 +7,31 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from grpc import aio
-from numpy.typing import ArrayLike
 
 from trunkline._async import AsyncCalls
 from trunkline._collections_async import AsyncCollectionMethods
+from trunkline._explore_async import AsyncExploreMethods
 from trunkline._heads_async import AsyncHeadMethods
 from trunkline._options import MIB, TLS, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._review_async import AsyncReviewMethods
+from trunkline._search_async import AsyncSearchMethods
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
 from trunkline._wire.chunks import columns
 from trunkline._wire.embed import EmbedJob, FloatName
 from trunkline._wire.items import ImageInput, as_iterable
 from trunkline._wire.job import Lane
-from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
-from trunkline._wire.search import SearchJob
-from trunkline.results import AddResult, EmbedResult, SearchResult
+from trunkline.results import AddResult, EmbedResult
 from trunkline.rows import Label, Scalar
 from trunkline.values import ModelInfo, ServerInfo
 
 ImageInputs: TypeAlias = Iterable[ImageInput] | AsyncIterable[ImageInput]
 
 
-class AsyncClient(AsyncCollectionMethods, AsyncHeadMethods, AsyncReviewMethods):
+class AsyncClient(
+    AsyncCollectionMethods, AsyncHeadMethods, AsyncReviewMethods, AsyncSearchMethods, AsyncExploreMethods
+):
     """A connection to a Trunkline server for one event loop; close it, or use it in an ``async with``.
 
     ::
@@ -138,23 +139,6 @@ class AsyncClient(AsyncCollectionMethods, AsyncHeadMethods, AsyncReviewMethods):
         """As `Client.add`."""
         said = columns(images, ids, labels, sources, splits, metadata)
         return await self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
-
-    async def search(
-        self,
-        collection: str,
-        images: ImageInput | ImageInputs | None = None,
-        *,
-        vectors: ArrayLike | EmbedResult | None = None,
-        ids: str | Iterable[str] | None = None,
-        k: int = 10,
-        where: str | None = None,
-        space_id: str | None = None,
-        lane: Lane = "interactive",
-        timeout: float | None = None,
-    ) -> SearchResult:
-        """As `Client.search`."""
-        job = SearchJob(collection, k, where, lane, queries(images, vectors, space_id, ids, takes_ids=True))
-        return await self._calls.collect(job, images, timeout)
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """As `Client.models`."""

@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from numpy.typing import ArrayLike
 
 from trunkline._collections import CollectionMethods
+from trunkline._explore import ExploreMethods
 from trunkline._heads import HeadMethods
 from trunkline._options import MIB, TLS, Channel, Options, Rim, channel_arguments, check_target, credentials
 from trunkline._review import ReviewMethods
+from trunkline._search import SearchMethods
 from trunkline._sync import Calls
 from trunkline._wire import catalog
 from trunkline._wire.add import AddJob
@@ -20,15 +21,13 @@ from trunkline._wire.chunks import columns
 from trunkline._wire.embed import EmbedJob, FloatName
 from trunkline._wire.items import ImageInput, as_iterable
 from trunkline._wire.job import Lane
-from trunkline._wire.queries import queries
 from trunkline._wire.retry import READY
-from trunkline._wire.search import SearchJob
-from trunkline.results import AddResult, EmbedResult, SearchResult
+from trunkline.results import AddResult, EmbedResult
 from trunkline.rows import Label, Scalar
 from trunkline.values import ModelInfo, ServerInfo
 
 
-class Client(CollectionMethods, HeadMethods, ReviewMethods):
+class Client(CollectionMethods, HeadMethods, ReviewMethods, SearchMethods, ExploreMethods):
     """A connection to a Trunkline server. Threads may share one; close it, or use it in a ``with``.
 
     ::
@@ -207,40 +206,6 @@ class Client(CollectionMethods, HeadMethods, ReviewMethods):
         """
         said = columns(images, ids, labels, sources, splits, metadata)
         return self._calls.collect(AddJob(collection, model, lane), images, timeout, said)
-
-    def search(
-        self,
-        collection: str,
-        images: ImageInput | Iterable[ImageInput] | None = None,
-        *,
-        vectors: ArrayLike | EmbedResult | None = None,
-        ids: str | Iterable[str] | None = None,
-        k: int = 10,
-        where: str | None = None,
-        space_id: str | None = None,
-        lane: Lane = "interactive",
-        timeout: float | None = None,
-    ) -> SearchResult:
-        """The nearest rows of a collection, for each query, nearest first.
-
-        Args:
-            collection: Where to search.
-            images: One image or an iterable of them as queries; see the class.
-            vectors: (N, dim) numbers, or an `EmbedResult`, as queries.
-            ids: Rows of the collection as queries; a row is not its own neighbour.
-            k: How many neighbours at most.
-            where: A condition over the collection's columns, e.g. ``"label = 'rose'"``.
-            space_id: The space of the vectors; an `EmbedResult` knows its own.
-            lane: ``"interactive"`` or ``"bulk"``.
-            timeout: Seconds for one request, instead of the client's.
-
-        Raises:
-            InvalidRequest: Not exactly one of images, vectors and ids, or ``k`` below 1.
-            SpaceMismatch: The vectors lie in another space than the collection's.
-            TrunklineError: A request failed as a whole.
-        """
-        job = SearchJob(collection, k, where, lane, queries(images, vectors, space_id, ids, takes_ids=True))
-        return self._calls.collect(job, images, timeout)
 
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """The models that the server can embed with."""

@@ -30,6 +30,7 @@ class CollectionInfo:
         pretrained: False for random weights, whose vectors mean nothing.
         artifact_id: The exported file that made it; empty where the space is declared.
         aliases: Names that stand for it.
+        metric: How its vectors are compared: ``"cosine"``, ``"dot"`` or ``"euclidean"``.
     """
 
     name: str
@@ -51,6 +52,7 @@ class CollectionInfo:
     pretrained: bool = True
     artifact_id: str = ""
     aliases: tuple[str, ...] = ()
+    metric: str = "cosine"
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ results that ``embed_iter`` yields. Failures carry the input's own numbering.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trunkline import _display
 from trunkline.exceptions import ItemErrors
+from trunkline.index import Recall
 from trunkline.rows import Label
 from trunkline.values import ItemFailure, ModelRef, Timings
 
@@ -166,7 +167,16 @@ class SearchResult(ItemResults):
         sources: Where the images of the rows found came from; empty where that is not known.
         version: The collection's version that was searched; 0 if nothing was sent.
         space_id: The space that was searched.
-        metric: ``"cosine"``.
+        metric: ``"cosine"``, ``"dot"`` or ``"euclidean"``.
+        groups: With ``group_by``, the value of that column as text; None for a row without one.
+        duplicates: With ``collapse``, the ids of the rows that were folded into each; empty without.
+        index_kind: ``"flat"``, ``"hnsw"``, ``"ivf_flat"``, ``"ivf_sq8"``, ``"ivf_pq"`` or ``"lance"``; empty if
+            nothing was sent. Where a call took several requests, this and what follows are of the one that
+            promises least.
+        exact: Every row that could be a hit was compared.
+        index_version: The collection's version that the index was built from; rows that changed since were
+            compared exactly.
+        recall: What was measured of the index; None where it is exact itself.
     """
 
     ids: list[list[str]]
@@ -176,19 +186,35 @@ class SearchResult(ItemResults):
     version: int = 0
     space_id: str = ""
     metric: str = ""
+    groups: list[list[str | None]] = field(default_factory=list)
+    duplicates: list[list[tuple[str, ...]]] = field(default_factory=list)
+    index_kind: str = ""
+    exact: bool = False
+    index_version: int = 0
+    recall: Recall | None = None
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a hit: ``query`` (its index), ``rank`` from 1, ``id``, ``score``, ``label``, ``source``.
 
+        Then ``group`` and ``duplicates``, where the result has them.
+
         Raises:
             MissingExtra: pandas is not installed.
         """
+        columns: dict[str, list[Any]] = {
+            "id": self.ids,
+            "score": self.scores,
+            "label": self.labels,
+            "source": self.sources,
+        }
+        beside: dict[str, list[Any]] = {"group": self.groups, "duplicates": self.duplicates}
+        columns |= {name: lists for name, lists in beside.items() if lists}
         rows = [
             (self.start + query, rank, *hit)
-            for query, hits in enumerate(zip(self.ids, self.scores, self.labels, self.sources, strict=True))
+            for query, hits in enumerate(zip(*columns.values(), strict=True))
             for rank, hit in enumerate(zip(*hits, strict=True), start=1)
         ]
-        names = ["query", "rank", "id", "score", "label", "source"]
+        names = ["query", "rank", *columns]
         frame: pd.DataFrame = _display.pandas().DataFrame(rows, columns=names)
         return frame
 
@@ -197,5 +223,11 @@ class SearchResult(ItemResults):
             "hits": sum(len(hits) for hits in self.ids),
             "version": self.version,
             "metric": self.metric,
+            "index": self._index(),
             "space": self.space_id,
         }
+
+    def _index(self) -> str:
+        if self.recall is None or self.exact:
+            return self.index_kind
+        return f"{self.index_kind} ({self.recall})"

@@ -31,11 +31,23 @@ if TYPE_CHECKING:
 )
 @click.option("--default-model", metavar="NAME", help="What requests without a model get.  [the bundled one]")
 @click.option("--threads", type=int, help="Threads for decoding and inference.  [default: one a core]")
+@click.option(
+    "--refresh",
+    "index_refresh_s",
+    type=float,
+    metavar="SECONDS",
+    help="How stale a search may be; 0: it sees every row committed before it began.  [default: 0]",
+)
+@click.option(
+    "--index-build",
+    type=click.Choice(["auto", "never"]),
+    help="auto: indexes of large collections are built and rebuilt beside searches.  [default: auto]",
+)
 @click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics.  [default: none]")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.")
 @click.option("--tls-key", metavar="FILE", help="Private key, PEM.")
 @click.option("--insecure", is_flag=True, help="Allow plain text beyond this machine.")
-def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: str | int | None) -> None:
+def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: str | float | None) -> None:
     """Serves until SIGTERM or Ctrl-C, then finishes what is queued and exits with 0.
 
     Example: trunkline serve --listen 127.0.0.1:50051

@@ -73,6 +73,7 @@ class Server:
         )
         self._set_health(False)
         self.address = Address(address.host, _bind(self._server, address, security.tls))
+        self._maintainer = self.workspace.index_maintainer()
         self._watcher = threading.Thread(target=self._watch, name="health", daemon=True)
 
     def start(self) -> list[ModelCard]:
@@ -92,6 +93,8 @@ class Server:
             self._gate.open()
             self._set_health(True)
             self._watcher.start()
+            if self.settings.index.build == "auto":
+                self._maintainer.start()
         return cards
 
     def interrupt(self) -> None:
@@ -108,6 +111,7 @@ class Server:
         self._gate.wait_empty(self.settings.drain_s)
         # What is left now are watchers of health and the last bytes of replies.
         self._server.stop(_LINGER_S).wait()
+        self._maintainer.stop()
         self.workspace.close()
         if self._page is not None:
             self._page.close()

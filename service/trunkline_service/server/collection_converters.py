@@ -59,6 +59,7 @@ def collection_to(
         pretrained=spec.pretrained,
         artifact_id=spec.artifact_id,
         aliases=[alias.name for alias in aliases if alias.collection == info.name],
+        metric=spec.metric,
     )
 
 
@@ -81,6 +82,7 @@ def declared_spec_from(request: collections_pb2.CreateCollectionRequest) -> Coll
         decode=request.decode or "unknown",  # type: ignore[arg-type]  # the spec itself checks both
         dtype=request.dtype or "float32",  # type: ignore[arg-type]
         multi_label=request.multi_label,
+        metric=request.metric or "cosine",
         declared=True,
     )
 
@@ -107,6 +109,7 @@ def spec_from(
         pretrained=card.pretrained,
         dtype=request.dtype or "float32",  # type: ignore[arg-type]
         multi_label=request.multi_label,
+        metric=request.metric or "cosine",
     )
 
 

@@ -7,23 +7,19 @@ from collections.abc import Mapping, MutableSequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_protos.v1 import common_pb2, models_pb2, search_pb2
+from trunkline_protos.v1 import common_pb2, models_pb2
 from trunkline_service.batching.engine import Embedded
 from trunkline_service.batching.request import Lane, Timings
 from trunkline_service.errors import InvalidArgument, TrunklineError
 from trunkline_service.images.inputs import EncodedImage, ImageInput, PixelTensor
-from trunkline_service.index.outcome import Hit
 from trunkline_service.models.card import ModelCard
 from trunkline_service.server.status import number_of, status_of
-from trunkline_service.workspace import Found
 
 _DTYPES: dict[common_pb2.FloatType, np.dtype[np.floating]] = {
     common_pb2.FLOAT_TYPE_UNSPECIFIED: np.dtype("<f4"),
     common_pb2.FLOAT_TYPE_FLOAT32: np.dtype("<f4"),
     common_pb2.FLOAT_TYPE_FLOAT16: np.dtype("<f2"),
 }
-# Of one reply: some ten megabytes.
-_MOST_HITS = 100_000
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -76,19 +72,6 @@ def matrix_from(message: common_pb2.Embeddings) -> NDArray[np.float32]:
         )
     matrix = np.frombuffer(message.data, dtype).reshape(message.count, message.dim)
     return matrix.astype(np.float32)
-
-
-def check_hits(queries: int, k: int) -> None:
-    """Whether one reply can hold the nearest rows of so many queries.
-
-    Raises:
-        InvalidArgument: It can't.
-    """
-    if queries * k > _MOST_HITS:
-        raise InvalidArgument(
-            f"{queries} queries with k = {k} are {queries * k} hits; at most {_MOST_HITS} are given in one "
-            "reply: send several requests, or a smaller k"
-        )
 
 
 def matrix_to(matrix: NDArray[np.float32], kind: common_pb2.FloatType) -> common_pb2.Embeddings:
@@ -157,28 +140,6 @@ def model_to(card: ModelCard, *, is_default: bool, loaded: bool) -> models_pb2.M
         loaded=loaded,
         card_json=card.dumps(),
     )
-
-
-def found_to(found: Found) -> search_pb2.SearchResponse:
-    """Hits by query, nearest first."""
-    results = [search_pb2.Hits(hits=[_hit(hit) for hit in hits]) for hits in found.outcome.hits]
-    return search_pb2.SearchResponse(
-        results=results,
-        errors=errors_to(found.errors),
-        collection_version=found.outcome.version,
-        space_id=found.space_id,
-        metric=found.outcome.metric,
-        timings=timings_to(found.timings),
-    )
-
-
-def _hit(hit: Hit) -> search_pb2.Hit:
-    message = search_pb2.Hit(id=hit.id, score=hit.score, source=hit.source or "")
-    if isinstance(hit.label, tuple):
-        message.labels.CopyFrom(common_pb2.Labels(labels=hit.label))
-    elif hit.label is not None:
-        message.label = hit.label
-    return message
 
 
 def _dtype(kind: common_pb2.FloatType) -> np.dtype[np.floating]:

@@ -7,12 +7,14 @@ import grpc
 from trunkline_protos.v1 import (
     collections_pb2_grpc,
     embedding_pb2_grpc,
+    explore_pb2_grpc,
     heads_pb2_grpc,
     models_pb2_grpc,
     search_pb2_grpc,
 )
 from trunkline_service.server.servicers.collections import CollectionsServicer
 from trunkline_service.server.servicers.embedding import EmbeddingServicer
+from trunkline_service.server.servicers.explore import ExploreServicer
 from trunkline_service.server.servicers.heads import HeadsServicer
 from trunkline_service.server.servicers.models import ModelsServicer
 from trunkline_service.server.servicers.search import SearchServicer
@@ -24,6 +26,7 @@ NAMES = (
     "trunkline.v1.Collections",
     "trunkline.v1.Heads",
     "trunkline.v1.Search",
+    "trunkline.v1.Explore",
 )
 
 
@@ -34,3 +37,4 @@ def register(server: grpc.Server, workspace: Workspace) -> None:
     collections_pb2_grpc.add_CollectionsServicer_to_server(CollectionsServicer(workspace), server)
     heads_pb2_grpc.add_HeadsServicer_to_server(HeadsServicer(workspace), server)
     search_pb2_grpc.add_SearchServicer_to_server(SearchServicer(workspace), server)
+    explore_pb2_grpc.add_ExploreServicer_to_server(ExploreServicer(workspace), server)

@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 import grpc
 
 from trunkline_service.errors import Cancelled
-from trunkline_service.workspace import StageProgress
 
 T = TypeVar("T")
 # Of a stage: finer steps are not told.
@@ -43,7 +42,9 @@ class _Failed:
     error: BaseException
 
 
-def stream(work: Callable[[StageProgress], T], context: grpc.ServicerContext) -> Iterator[Step | Done[T]]:
+def stream(
+    work: Callable[[Callable[[str, float], None]], T], context: grpc.ServicerContext
+) -> Iterator[Step | Done[T]]:
     """Does the work in a thread of its own, and tells how far it is; at last what it gave.
 
     Args:

@@ -33,7 +33,14 @@ def collection(reference: str) -> Question[CollectionInfo]:
 
 
 def create(
-    name: str, model: str, space_id: str | None, dim: int | None, dtype: str, multi_label: bool, decode: str
+    name: str,
+    model: str,
+    space_id: str | None,
+    dim: int | None,
+    dtype: str,
+    multi_label: bool,
+    decode: str,
+    metric: str,
 ) -> Question[CollectionInfo]:
     """A new collection.
 
@@ -53,6 +60,7 @@ def create(
         dtype=dtype,
         multi_label=multi_label,
         decode=decode,
+        metric=metric,
     )
     return Question(methods.CREATE_COLLECTION, request, collection_info)
 
@@ -276,6 +284,8 @@ def collection_info(message: collections_pb2.Collection) -> CollectionInfo:
         pretrained=message.pretrained,
         artifact_id=message.artifact_id,
         aliases=tuple(message.aliases),
+        # Of a server that knows no other.
+        metric=message.metric or "cosine",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from trunkline_protos.v1 import collections_pb2, embedding_pb2, heads_pb2, models_pb2, search_pb2
+from trunkline_protos.v1 import collections_pb2, embedding_pb2, explore_pb2, heads_pb2, models_pb2, search_pb2
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
@@ -120,6 +120,39 @@ DELETE_HEAD_ALIAS = Method(
 )
 SET_SHADOW = Method("/trunkline.v1.Heads/SetShadow", heads_pb2.SetShadowRequest, heads_pb2.Head)
 SEARCH = Method("/trunkline.v1.Search/Search", search_pb2.SearchRequest, search_pb2.SearchResponse)
+GET_INDEX = Method("/trunkline.v1.Search/GetIndex", search_pb2.GetIndexRequest, search_pb2.Index)
+BUILD_INDEX = Method(
+    "/trunkline.v1.Search/BuildIndex",
+    search_pb2.BuildIndexRequest,
+    search_pb2.BuildIndexProgress,
+    streams=True,
+)
+SET_INDEX = Method("/trunkline.v1.Search/SetIndex", search_pb2.SetIndexRequest, search_pb2.Index)
+DROP_INDEX = Method("/trunkline.v1.Search/DropIndex", search_pb2.DropIndexRequest, search_pb2.Index)
+MEASURE_RECALL = Method(
+    "/trunkline.v1.Search/MeasureRecall", search_pb2.MeasureRecallRequest, search_pb2.Recall
+)
+FIND_DUPLICATES = Method(
+    "/trunkline.v1.Explore/FindDuplicates",
+    explore_pb2.FindDuplicatesRequest,
+    explore_pb2.FindDuplicatesReply,
+    streams=True,
+)
+FIND_OUTLIERS = Method(
+    "/trunkline.v1.Explore/FindOutliers",
+    explore_pb2.FindOutliersRequest,
+    explore_pb2.FindOutliersReply,
+    streams=True,
+)
+FIND_CLUSTERS = Method(
+    "/trunkline.v1.Explore/FindClusters",
+    explore_pb2.FindClustersRequest,
+    explore_pb2.FindClustersReply,
+    streams=True,
+)
+DRAW_MAP = Method(
+    "/trunkline.v1.Explore/DrawMap", explore_pb2.DrawMapRequest, explore_pb2.DrawMapReply, streams=True
+)
 LIST_MODELS = Method(
     "/trunkline.v1.Models/ListModels", models_pb2.ListModelsRequest, models_pb2.ListModelsResponse
 )
@@ -163,6 +196,15 @@ ALL: tuple[Method[Any, Any], ...] = (
     DELETE_HEAD_ALIAS,
     SET_SHADOW,
     SEARCH,
+    GET_INDEX,
+    BUILD_INDEX,
+    SET_INDEX,
+    DROP_INDEX,
+    MEASURE_RECALL,
+    FIND_DUPLICATES,
+    FIND_OUTLIERS,
+    FIND_CLUSTERS,
+    DRAW_MAP,
     LIST_MODELS,
     GET_MODEL,
     GET_SERVER_INFO,

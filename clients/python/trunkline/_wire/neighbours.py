@@ -1,4 +1,4 @@
-"""The neighbours that come with predictions."""
+"""Hits: what replies to Search and Predict hold, as lists for each query."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trunkline._wire.chunks import Chunk
+from trunkline._wire.index import recall_of
 from trunkline._wire.job import common, joined
 from trunkline._wire.rows import label_of
 from trunkline.exceptions import Internal
@@ -16,9 +17,9 @@ from trunkline_protos.v1 import search_pb2
 _MAX_HITS_PER_REPLY = 100_000
 
 
-def most_queries(k: int) -> int:
-    """How many queries one request may carry."""
-    return max(_MAX_HITS_PER_REPLY // k, 1)
+def most_queries(hits: int) -> int:
+    """How many queries one request may carry, where each is answered by so many hits."""
+    return max(_MAX_HITS_PER_REPLY // hits, 1)
 
 
 def spread(chunk: Chunk, found: Sequence[search_pb2.Hits]) -> dict[str, Any]:
@@ -37,32 +38,52 @@ def spread(chunk: Chunk, found: Sequence[search_pb2.Hits]) -> dict[str, Any]:
         "scores": [[hit.score for hit in entry] for entry in hits],
         "labels": [[label_of(hit) for hit in entry] for entry in hits],
         "sources": [[hit.source for hit in entry] for entry in hits],
+        "groups": [[hit.group if hit.HasField("group") else None for hit in entry] for entry in hits],
+        "duplicates": [[tuple(hit.duplicates) for hit in entry] for entry in hits],
+    }
+
+
+def told(found: search_pb2.SearchResponse) -> dict[str, Any]:
+    """What was searched, and how."""
+    return {
+        "version": found.collection_version,
+        "space_id": found.space_id,
+        "metric": found.metric,
+        "index_kind": found.index_kind,
+        "exact": found.exact,
+        "index_version": found.index_version,
+        "recall": recall_of(found),
     }
 
 
 def stacked(parts: Sequence[SearchResult]) -> dict[str, Any]:
-    """The lists of several results, one behind the other; the version is the newest that was searched."""
+    """The lists of several results, one behind the other.
+
+    The version is the newest that was searched; of the indexes the one that promises least is told.
+    """
+    lists = ("ids", "scores", "labels", "sources", "groups", "duplicates")
+    least = min(parts, key=_promise)
     return {
-        "ids": [found for part in parts for found in part.ids],
-        "scores": [found for part in parts for found in part.scores],
-        "labels": [found for part in parts for found in part.labels],
-        "sources": [found for part in parts for found in part.sources],
+        **{name: [found for part in parts for found in getattr(part, name)] for name in lists},
         "version": max(part.version for part in parts),
         "space_id": next((part.space_id for part in parts if part.space_id), ""),
         "metric": next((part.metric for part in parts if part.metric), ""),
+        "index_kind": least.index_kind,
+        "exact": least.exact,
+        "index_version": least.index_version,
+        "recall": least.recall,
     }
+
+
+def _promise(part: SearchResult) -> tuple[bool, bool, float]:
+    """Rises with what a search promises; parts that were not sent promise nothing and are passed over."""
+    return not part.index_kind, part.exact, part.recall.measured if part.recall else float(part.exact)
 
 
 def hits_of(chunk: Chunk, reply: Any) -> SearchResult:
     """The neighbours in a reply to Predict."""
     found = reply.neighbours
-    return SearchResult(
-        **spread(chunk, found.results),
-        version=found.collection_version,
-        space_id=found.space_id,
-        metric=found.metric,
-        **common(chunk, reply),
-    )
+    return SearchResult(**spread(chunk, found.results), **told(found), **common(chunk, reply))
 
 
 def joined_hits(parts: Sequence[Any]) -> SearchResult:
@@ -80,6 +101,8 @@ def _none(part: ItemResults) -> SearchResult:
         scores=lists(),
         labels=lists(),
         sources=lists(),
+        groups=lists(),
+        duplicates=lists(),
         inputs=part.inputs,
         errors=part.errors,
         start=part.start,

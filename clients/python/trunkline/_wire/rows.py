@@ -13,7 +13,7 @@ from trunkline._wire import floats
 from trunkline._wire.scalars import check_text, labels_to, metadata_to, value_from, value_to
 from trunkline.exceptions import Internal, InvalidRequest
 from trunkline.rows import Label, Row, Rows
-from trunkline_protos.v1 import collections_pb2, search_pb2
+from trunkline_protos.v1 import collections_pb2, explore_pb2, search_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPTIONAL = ("split", "etag", "size", "mtime", "error", "job")
@@ -106,7 +106,7 @@ def _nullable(name: str) -> Callable[[list[Any]], list[Any]]:
     return lambda rows: [getattr(row, name) if row.HasField(name) else None for row in rows]
 
 
-def label_of(message: collections_pb2.Row | search_pb2.Hit) -> Label:
+def label_of(message: collections_pb2.Row | search_pb2.Hit | explore_pb2.ExploredRow) -> Label:
     """The label of a row; a tuple of them where the collection is multi-label."""
     if message.HasField("labels"):
         return tuple(message.labels.labels)

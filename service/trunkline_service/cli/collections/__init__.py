@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from trunkline_service.cli.collections.exchanging import export, import_
+from trunkline_service.cli.collections.exploring import clusters, duplicates, map_, outliers
 from trunkline_service.cli.collections.group import collections
+from trunkline_service.cli.collections.indexing import index
 from trunkline_service.cli.collections.naming import alias, aliases, unalias
 from trunkline_service.cli.collections.relabelling import relabel
 from trunkline_service.cli.collections.removing import delete, drop, purge
@@ -13,7 +15,8 @@ from trunkline_service.cli.collections.versioning import compact, restore, tag, 
 
 for _command in (
     *(list_, show, get, export, import_, relabel, delete, purge, drop),
-    *(versions, tag, untag, restore, compact, alias, unalias, aliases, switch),
+    *(versions, tag, untag, restore, compact, alias, unalias, aliases, switch, index),
+    *(duplicates, outliers, clusters, map_),
 ):
     collections.add_command(_command)
 

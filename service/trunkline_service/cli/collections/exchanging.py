@@ -12,6 +12,7 @@ from trunkline.rows import Scalar
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import condition_options, scalars
 from trunkline_service.cli.options import Place, place_options
+from trunkline_service.collections.spec import METRICS
 
 if TYPE_CHECKING:
     from trunkline_service.collections.exchange.importing import Imported
@@ -82,8 +83,15 @@ def export(
     metavar="NAME",
     help="The space of vectors that Trunkline did not make; any name, always the same.",
 )
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    help="How the vectors of a new collection are compared.  [default: the file's, or cosine]",
+)
 @place_options
-def import_(source: Path, into: str, ids: Path | None, space: str | None, place: Place) -> None:
+def import_(
+    source: Path, into: str, ids: Path | None, space: str | None, metric: str | None, place: Place
+) -> None:
     """Reads FILE (.parquet with the columns id and embedding, or .npy) into a collection.
 
     Example: trunkline collections import clip.parquet --into photos-clip --space clip-vit-b32
@@ -103,8 +111,8 @@ def import_(source: Path, into: str, ids: Path | None, space: str | None, place:
     def read(store: CollectionStore) -> Imported:
         if source.suffix == ".npy":
             assert space is not None
-            return import_npy(store, source, ids or _ids_of(source), into, space)
-        return import_parquet(store, source, into, space_id=space)
+            return import_npy(store, source, ids or _ids_of(source), into, space, metric=metric)
+        return import_parquet(store, source, into, space_id=space, metric=metric)
 
     if place.server is None:
         _report(source, read(CollectionStore(place.settings().data)), place)

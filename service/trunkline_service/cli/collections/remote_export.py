@@ -111,6 +111,7 @@ def _schema(info: trunkline.CollectionInfo) -> Any:
         pretrained=info.pretrained,
         dtype=info.dtype,  # type: ignore[arg-type]
         multi_label=info.multi_label,
+        metric=info.metric,
         declared=info.declared,
     )
     made = info.created_at or datetime.now(UTC)

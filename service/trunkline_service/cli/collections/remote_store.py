@@ -26,6 +26,11 @@ class RemoteCollection:
         self._info = info
 
     @property
+    def metric(self) -> str:
+        """See `Collection.metric`."""
+        return self._info.metric
+
+    @property
     def version(self) -> int:
         """The version when it was opened."""
         return self._info.version
@@ -84,6 +89,7 @@ class RemoteStore:
             dtype=spec.dtype,
             multi_label=spec.multi_label,
             decode=spec.decode,
+            metric=spec.metric,
         )
 
     def _made(self, name: str, spec: CollectionSpec) -> trunkline.CollectionInfo:
@@ -97,5 +103,10 @@ class RemoteStore:
                 "such model; put the model there first, or import where --data is"
             )
         return self._client.create_collection(
-            name, spec.model, dtype=spec.dtype, multi_label=spec.multi_label, decode=spec.decode
+            name,
+            spec.model,
+            dtype=spec.dtype,
+            multi_label=spec.multi_label,
+            decode=spec.decode,
+            metric=spec.metric,
         )

@@ -69,6 +69,7 @@ def show(name: str, place: Place) -> None:
         f"{output.counted(info.errors, 'error')}, "
         f"{info.labelled:,} labelled{many}\n"
         f"model {_maker(info)}, space {info.space_id}, decode {info.decode}, stored as {info.dtype}, "
+        f"compared by {info.metric}, "
         f"{info.size_bytes / 1e6:,.1f} MB"
     )
     own = [f"{column} ({kind})" for column, kind in info.columns.items() if column not in COLUMNS]

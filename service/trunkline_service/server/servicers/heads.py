@@ -12,7 +12,7 @@ import grpc
 from trunkline_protos.v1 import common_pb2, heads_pb2, heads_pb2_grpc
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.card import HeadCard
-from trunkline_service.server import converters, head_converters, working
+from trunkline_service.server import converters, head_converters, search_converters, working
 from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Predicted, PredictOptions, Workspace
 
@@ -34,7 +34,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
         options = head_converters.predict_options_from(request)
         items = len(request.images) + len(request.ids) + request.embeddings.count
         if options.neighbours:
-            converters.check_hits(items, options.k)
+            search_converters.check_hits(items, options.k)
         options = dataclasses.replace(options, admit=lambda cards: self._check_size(cards, items, request))
         predicted = self._predict(request, context, options)
         response = heads_pb2.PredictResponse(
@@ -51,7 +51,7 @@ class HeadsServicer(heads_pb2_grpc.HeadsServicer):
             packed = converters.matrix_to(predicted.vectors, common_pb2.FLOAT_TYPE_FLOAT32)
             response.embeddings.CopyFrom(packed)
         if predicted.neighbours is not None:
-            response.neighbours.CopyFrom(converters.found_to(predicted.neighbours))
+            response.neighbours.CopyFrom(search_converters.found_to(predicted.neighbours))
         return response
 
     def Fit(
