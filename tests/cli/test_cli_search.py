@@ -1,7 +1,8 @@
-"""`trunkline search` in a collection whose rows have lists of labels, and an exclusive purge."""
+"""`trunkline search`: what is asked, and what people and programs read; and an exclusive purge."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,47 +12,200 @@ import pytest
 
 import trunkline
 from trunkline_service.cli.app import trunkline_command
+from trunkline_service.cli.search import printing
+from trunkline_service.server.app import Server
+from trunkline_service.settings import Settings
 
 RED, GREEN = (np.full((8, 8, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 200, 0)))
 
 
+def invoked(*words, status=0):
+    done = click.testing.CliRunner().invoke(trunkline_command, [*words])
+    assert done.exit_code == status, done.output + repr(done.exception)
+    return done
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch, publish_tiny):
-    """``run("search", ...)`` is that command in a folder with the tiny model; gives its result."""
+def home(tmp_path, monkeypatch, publish_tiny, png):
+    """A folder with the tiny model, ``query.png`` (red) and the empty ``broken.png``."""
     monkeypatch.chdir(tmp_path)
     publish_tiny(tmp_path / "models")
     monkeypatch.setenv("TRUNKLINE_DEFAULT_MODEL", "tiny")
-
-    def invoke(*words):
-        done = click.testing.CliRunner().invoke(trunkline_command, words)
-        assert done.exit_code == 0, done.output + repr(done.exception)
-        return done
-
-    return invoke
+    (tmp_path / "query.png").write_bytes(png(RED))
+    (tmp_path / "broken.png").write_bytes(b"")
+    return tmp_path
 
 
-def test_search_prints_lists_of_labels(run, tmp_path, png):
+@pytest.fixture
+def space(home):
+    """Of the collection ``plane``: six rows in the plane at 0, 10, ... 50 degrees, labels a, b, a, b, a, none."""
+    angles = np.radians(np.arange(0, 60, 10))
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    np.save(home / "east.npy", vectors[:1])
+    with trunkline.open() as client:
+        info = client.create_collection("plane", space_id="mine", dim=2)
+        labels = ["a", "b", "a", "b", "a", None]
+        ids = [str(angle) for angle in range(0, 60, 10)]
+        client.upsert("plane", ids, vectors, space_id=info.space_id, labels=labels, decode="unknown")
+    return info.space_id
+
+
+@pytest.fixture(params=["here", "server"])
+def search(request, home, space):
+    """``search(...)`` is `trunkline search ... --collection plane`, in the folder or over a server of it."""
+    with contextlib.ExitStack() as stack:
+        place = ()
+        if request.param == "server":
+            folders = {"models": str(home / "models"), "data": str(home / "data")}
+            server = Server(
+                Settings(**folders, default_model="tiny", listen="127.0.0.1:0", threads=1, drain_s=10)
+            )
+            server.start()
+            stack.callback(server.stop)
+            place = ("--server", str(server.address))
+        yield lambda *words, **named: invoked("search", *words, "--collection", "plane", *place, **named)
+
+
+def ids_of(done):
+    return [[hit["id"] for hit in answer["hits"]] for answer in json.loads(done.stdout)]
+
+
+def test_search_prints_lists_of_labels(home):
     with trunkline.open(default_model="tiny") as client:
         client.add("photos", [RED, GREEN], ["r", "g"], [("warm", "rose"), None])
-    (tmp_path / "query.png").write_bytes(png(RED))
-    shown = run("search", "query.png", "--collection", "photos").stdout.splitlines()
-    assert [line.split() for line in shown[1:]] == [
+    shown = invoked("search", "query.png", "--collection", "photos")
+    assert [line.split() for line in shown.stdout.splitlines()[1:]] == [
         ["score", "label", "id"],
         ["1.0000", "warm,", "rose", "r"],
         ["0.0000", "g"],
     ]
-    (answer,) = json.loads(run("search", "query.png", "--collection", "photos", "--json").stdout)
+    assert "version 2, flat: every row compared" in shown.stderr
+    (answer,) = json.loads(invoked("search", "query.png", "--collection", "photos", "--json").stdout)
     assert [hit["label"] for hit in answer["hits"]] == [["warm", "rose"], None]
+    assert answer["index"] == {"kind": "flat", "exact": True, "version": 2, "recall": None}
 
 
-def test_an_exclusive_purge_takes_what_killed_writers_left(run):
+def test_an_image_that_can_not_be_used_fails_alone(home):
+    with trunkline.open(default_model="tiny") as client:
+        client.add("photos", [RED, GREEN], ["r", "g"])
+    words = ("search", "broken.png", "query.png", "--collection", "photos", "-k", "1")
+    assert "broken.png: failed: " in invoked(*words, status=1).stdout
+    failed, served = json.loads(invoked(*words, "--json", status=1).stdout)
+    assert (failed["reason"], failed["hits"], served["hits"][0]["id"]) == ("empty_image", [], "r")
+
+
+def test_rows_and_vectors_are_queries(search, space):
+    assert ids_of(search("--id", "0", "--id", "50", "-k", "2", "--json")) == [["10", "20"], ["40", "30"]]
+    done = search("--vector", "east.npy", "-k", "2", "--json")
+    assert ids_of(done) == [["0", "10"]]
+    assert json.loads(done.stdout)[0]["query"] == "east.npy[0]"
+    assert f"taken to lie in the space of plane, {space}" in done.stderr
+    stated = search("--vector", "east.npy", "-k", "2", "--json", "--space", space)
+    assert (ids_of(stated), stated.stderr) == ([["0", "10"]], "")
+    wrong = search("--vector", "east.npy", "--space", "other", status=1)
+    assert isinstance(wrong.exception, trunkline.SpaceMismatch)
+
+
+def test_what_can_be_a_hit(search):
+    east = ("--vector", "east.npy", "--json")
+    assert ids_of(search(*east, "--where", "label = ?", "--param", "b")) == [["10", "30"]]
+    assert ids_of(search(*east, "--where", "label = ?", "--param", "b' OR 1=1 --")) == [[]]
+    assert ids_of(search(*east, "--min-score", "0.9")) == [["0", "10", "20"]]
+    assert ids_of(search(*east, "--exact", "--min-version", "2", "-k", "1")) == [["0"]]
+
+
+def test_groups_and_what_is_alike(search):
+    east = ("--vector", "east.npy", "-k", "2")
+    (answer,) = json.loads(search(*east, "--group-by", "label", "--json").stdout)
+    assert [(hit["id"], hit["group"]) for hit in answer["hits"]] == [("0", "a"), ("10", "b")]
+    assert ids_of(search(*east, "--group-by", "label", "--per-group", "2", "--json")) == [
+        ["0", "10", "20", "30"]
+    ]
+    (answer,) = json.loads(search(*east, "--collapse", "0.98", "--json").stdout)
+    assert [(hit["id"], hit.get("duplicates")) for hit in answer["hits"]] == [("0", ["10"]), ("20", ["30"])]
+    lines = [
+        line.split()
+        for line in search(*east, "--collapse", "0.98", "--group-by", "label").stdout.splitlines()
+    ]
+    assert lines[1] == ["score", "label", "group", "id", "and", "alike"]
+    assert lines[2][:5] == ["1.0000", "a", "a", "0", "10"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "exactly one of IMAGE..., --id and --vector; none"),
+        (("query.png", "--id", "0"), "2 of them"),
+        (("query.png", "--space", "s"), "--space is about"),
+        (("--id", "0", "-k", "0"), "-k is 0"),
+        (("--id", "0", "--param", "x"), "--param belongs to --where"),
+        (("--id", "0", "--per-group", "2"), "--per-group belongs to --group-by"),
+        (("--id", "0", "--per-group", "0", "--group-by", "label"), "--per-group is 0"),
+        (("--id", "0", "--root", "."), "--root is about the page"),
+        (("--vector", "absent.npy"), "does not exist"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_opened(home, words, said):
+    (home / "models").rename(home / "elsewhere")
+    assert said in invoked("search", *words, "--collection", "plane", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-k", "1001"), "k is 1001; it can be 1 to 1000"),
+        (("--min-version", "99"), "99"),
+        (("--min-version", "-1"), "min_version is -1"),
+        (("--min-score", "nan"), "min_score is NaN"),
+        (("--where", "absent = 1"), "absent"),
+        (("--where", "label = ?"), r"\?"),
+        (("--group-by", "absent"), "absent"),
+    ],
+)
+def test_what_can_not_be_searched_for(search, words, said):
+    done = search("--vector", "east.npy", *words, status=1)
+    assert isinstance(done.exception, trunkline.TrunklineError)
+    assert said.replace("\\", "") in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.array([[1.0, np.nan]], np.float32), "NaN"),
+        (np.ones((1, 3), np.float32), "3"),
+        (np.array([["a"]]), "it must be numbers"),
+        (np.array([{}], dtype=object), "can't be read as .npy"),
+    ],
+)
+def test_vectors_that_can_not_be_used(search, home, content, said):
+    np.save(home / "bad.npy", content, allow_pickle=True)
+    assert said in str(search("--vector", "bad.npy", status=1).exception)
+
+
+def test_files_that_are_no_vectors(search, home):
+    (home / "text.npy").write_text("no array")
+    np.savez(home / "several.npz", a=np.ones(2), b=np.ones(2))
+    assert "can't be read as .npy" in str(search("--vector", "text.npy", status=1).exception)
+    assert "holds several arrays" in str(search("--vector", "several.npz", status=1).exception)
+
+
+def test_how_an_approximate_answer_was_found_is_said():
+    recall = trunkline.Recall(k=10, measured=0.9951, low=0.9912, queries=1000, version=4, rows=5)
+    found = trunkline.SearchResult(
+        ids=[], scores=[], labels=[], sources=[], version=9, index_kind="hnsw", index_version=4, recall=recall
+    )
+    measured = "recall@10 0.995 measured with 1,000 queries (at least 0.991)"
+    assert printing.how(found) == f"version 9, hnsw of version 4: {measured}"
+
+
+def test_an_exclusive_purge_takes_what_killed_writers_left(home):
     with trunkline.open(default_model="tiny") as client:
         client.add("photos", [RED, GREEN], ["r", "g"])
     (data,) = Path("data", "collections", "photos.lance", "data").iterdir()
     orphan = data.with_name("f" * 40 + ".lance")
     orphan.write_bytes(data.read_bytes())
     words = ["collections", "purge", "photos", "--id", "r", "--yes"]
-    assert "purge again with --exclusive" in run(*words).stderr
+    assert "purge again with --exclusive" in invoked(*words).stderr
     assert orphan.exists()
-    assert "warning" not in run(*words, "--exclusive").stderr
+    assert "warning" not in invoked(*words, "--exclusive").stderr
     assert not orphan.exists()

@@ -11,6 +11,7 @@ import pytest
 from trunkline_service.errors import FailedPrecondition, NotEnoughData
 from trunkline_service.heads.options import FitOptions
 from trunkline_service.images.inputs import EncodedImage
+from trunkline_service.index.query import SearchOptions
 from trunkline_service.jobs.sources import resolve
 from trunkline_service.jobs.sources.recorded import RecordedSource
 from trunkline_service.workspace import carry_over
@@ -78,7 +79,7 @@ def test_heads_index_and_aliases_move_together(workspace, job, flowers, other):
     predicted = workspace.predict("tone", [image])
     assert (predicted.head.space_id, predicted.head.model) == (store.open("new").spec.space_id, "other@1")
     assert predicted.head.classes[int(np.argmax(predicted.probabilities[0]))] == "light"
-    found = workspace.search("flowers@prod", [image], k=1)
+    found = workspace.search("flowers@prod", [image], SearchOptions(1))
     assert found.space_id == store.open("new").spec.space_id
     assert found.outcome.hits[0][0].id.startswith("light/")
     assert store.resolve("flowers@frozen").collection.name == "old"

@@ -13,8 +13,7 @@ from trunkline_protos.v1 import collections_pb2, common_pb2, search_pb2
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.errors import InvalidArgument, StorageError
-from trunkline_service.index import searcher
-from trunkline_service.index.flat import FlatIndex
+from trunkline_service.index import segment
 from trunkline_service.server.row_converters import value_to
 from trunkline_service.server.servicers.collections import CollectionsServicer
 from trunkline_service.server.servicers.search import SearchServicer
@@ -175,19 +174,20 @@ def test_what_a_row_can_not_hold_is_refused_and_nothing_is_stored(add, workspace
 
 @pytest.fixture
 def held(monkeypatch):
-    """``held()``: how many of the indexes that were built are in memory."""
+    """``held()``: how many of the segments that searches read are in memory."""
     made = []
+    read = segment.whole
 
-    def build(*arguments):
-        index = FlatIndex(*arguments)
-        made.append(weakref.ref(index))
-        return index
+    def noted(*arguments):
+        part = read(*arguments)
+        made.append(weakref.ref(part.segment))
+        return part
 
     def count():
         gc.collect()
-        return sum(index() is not None for index in made)
+        return sum(held() is not None for held in made)
 
-    monkeypatch.setattr(searcher, "FlatIndex", build)
+    monkeypatch.setattr(segment, "whole", noted)
     return count
 
 
@@ -204,7 +204,7 @@ def test_a_purge_leaves_nothing_in_memory(add, servicer, workspace, held):
     assert held() == 1
     assert purge(servicer, "a").rows == 1
     assert held() == 0
-    assert [hit.id for hit in workspace.search_ids("c", ["b"], 5).outcome.hits[0]] == []
+    assert [hit.id for hit in workspace.search_ids("c", ["b"]).outcome.hits[0]] == []
     assert held() == 1
     condition = collections_pb2.Condition(where="id = ?", parameters=[value_to("b")])
     assert purge(servicer, condition=condition).rows == 1

@@ -18,9 +18,9 @@ from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import InvalidArgument, RowNotFound
-from trunkline_service.index.outcome import Hit, SearchOutcome
+from trunkline_service.index.outcome import Hit, Searched, SearchOutcome
 from trunkline_service.server import scanning
-from trunkline_service.server.converters import found_to, matrix_from, matrix_to
+from trunkline_service.server.converters import matrix_from, matrix_to
 from trunkline_service.server.row_converters import (
     _wire_bytes,
     batch_to,
@@ -31,6 +31,7 @@ from trunkline_service.server.row_converters import (
     value_from,
     value_to,
 )
+from trunkline_service.server.search_converters import found_to
 from trunkline_service.workspace import Found
 
 FLOAT32 = common_pb2.FLOAT_TYPE_FLOAT32
@@ -112,7 +113,7 @@ def test_an_item_of_an_add_says_what_it_says_and_no_more():
 
 @pytest.mark.parametrize("label", [None, "", "x", (), ("x",), ("x", "y")])
 def test_a_hit_says_its_label_as_the_collection_holds_it(label):
-    outcome = SearchOutcome("s", 7, "cosine", [[Hit("a", 0.5, label, "a.jpg")]])
+    outcome = SearchOutcome("s", 7, "cosine", [[Hit("a", 0.5, label, "a.jpg")]], Searched("flat", True, 7))
     reply = found_to(Found(outcome, {}, "s", Timings()))
     (hit,) = search_pb2.SearchResponse.FromString(reply.SerializeToString()).results[0].hits
     assert hit.HasField("label") == isinstance(label, str)

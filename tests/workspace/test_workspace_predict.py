@@ -19,6 +19,7 @@ from trunkline_service.errors import (
 from trunkline_service.heads.serving.stacked import StackedHeads
 from trunkline_service.heads.serving.unknown import UnknownPolicy
 from trunkline_service.images.inputs import EncodedImage
+from trunkline_service.index.query import SearchOptions
 from trunkline_service.workspace import PredictOptions
 
 
@@ -155,7 +156,7 @@ def test_neighbours_are_those_of_a_search(workspace, shades, passes, image):
     images = [image(10), EncodedImage(b"no image"), image(200)]
     found = workspace.predict("shade", images, options=PredictOptions(neighbours="shades", k=3))
     assert len(passes) == 1
-    searched = workspace.search("shades", images, k=3)
+    searched = workspace.search("shades", images, SearchOptions(3))
     assert found.neighbours.outcome.hits == searched.outcome.hits
     assert found.neighbours.outcome.hits[1] == []
     assert [len(hits) for hits in found.neighbours.outcome.hits] == [3, 0, 3]

@@ -1,0 +1,197 @@
+"""`trunkline collections index`: what it asks for, and what people and programs read of the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click.testing
+import numpy as np
+import pytest
+
+import trunkline
+from trunkline_service.cli.app import trunkline_command
+from trunkline_service.cli.options import Place
+
+RECALL = trunkline.Recall(k=10, measured=0.99512, low=0.9912, queries=200, version=4, rows=900_000)
+OPTIONS = trunkline.IndexOptions("auto", 0.99, 10, 512)
+BUILD = trunkline.IndexBuild(
+    id="b",
+    version=4,
+    kind="ivf_flat",
+    rows=900_000,
+    held_out=1000,
+    parameters={"nlist": 4096},
+    effort=4,
+    recall=RECALL,
+    settings=(trunkline.IndexSetting(2, 0.9701, 25_000.4), trunkline.IndexSetting(4, 0.99512, 21_000.0)),
+    reason="the fastest that reached 0.99",
+    options=OPTIONS,
+    seconds=21.53,
+    memory_bytes=480_000_000,
+    stored_bytes=500_000_000,
+    space_id="s",
+    dim=128,
+    metric="cosine",
+    made_by={"faiss": "1"},
+    created_at="2026-01-01T00:00:00+00:00",
+)
+INFO = trunkline.IndexInfo(
+    "photos", 7, "ivf_flat", OPTIONS, 901_500, 1500, 200, BUILD, RECALL, False, "as built"
+)
+FLAT = trunkline.IndexInfo(
+    "photos", 7, "flat", trunkline.IndexOptions(), 3, 0, 0, None, None, True, "few rows"
+)
+
+
+class Recording:
+    """A client that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.info = INFO
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __getattr__(self, name):
+        def call(*words, **named):
+            self.asked.append(
+                (name, words, {key: value for key, value in named.items() if key != "progress"})
+            )
+            return RECALL if name == "measure_recall" else self.info
+
+        return call
+
+
+@pytest.fixture
+def client(monkeypatch):
+    opened = Recording()
+    monkeypatch.setattr(Place, "client", lambda place: opened)
+    return opened
+
+
+def run(*words, status=0):
+    done = click.testing.CliRunner().invoke(trunkline_command, ["collections", "index", "photos", *words])
+    assert done.exit_code == status, done.output + repr(done.exception)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), [("index", {})]),
+        (("--build",), [("build_index", {})]),
+        (("--kind", "hnsw"), [("build_index", {"kind": "hnsw"})]),
+        (
+            ("--recall", "0.95", "--k", "5", "--memory", "0"),
+            [("build_index", {"recall": 0.95, "k": 5, "memory_mb": 0})],
+        ),
+        (("--kind", "flat", "--no-build"), [("set_index", {"kind": "flat"})]),
+        (("--drop",), [("drop_index", {})]),
+    ],
+)
+def test_what_is_asked_for(client, words, asked):
+    run(*words)
+    assert [(name, named) for name, _, named in client.asked] == asked
+    assert {given for _, given, _ in client.asked} == {("photos",)}
+
+
+def test_recall_is_measured_after_what_else_is_asked(client):
+    run("--measure")
+    run("--measure", "--k", "5", "--queries", "20")
+    run("--measure", "--kind", "hnsw", "--k", "3")
+    assert [(name, words[1:]) for name, words, _ in client.asked] == [
+        *(("index", ()), ("measure_recall", (10, 1000))),
+        *(("index", ()), ("measure_recall", (5, 20))),
+        *(("build_index", ()), ("measure_recall", (3, 1000))),
+    ]
+    assert client.asked[4][2] == {"kind": "hnsw", "k": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--drop", "--measure"), "give it alone"),
+        (("--drop", "--kind", "flat"), "give it alone"),
+        (("--drop", "--build"), "give it alone"),
+        (("--no-build",), "notes what is wished"),
+        (("--queries", "5"), "belongs to --measure"),
+        (("--queries", "0", "--measure"), "0"),
+        (("--kind", "tree"), "tree"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client, words, said):
+    assert said in run(*words, status=2).stderr
+    assert client.asked == []
+
+
+def test_what_people_read(client):
+    shown = run("--measure").stdout
+    assert "photos, version 7: ivf_flat, recall@10 0.995 measured with 200 queries (at least 0.991)" in shown
+    for words in (
+        "auto, recall@10 of 0.99, at most 512 MiB",
+        "901,500; 1,500 of them changed since the build; 200 of the build are gone or changed",
+        "version 4, 2026-01-01T00:00:00+00:00, in 21.5 s, nlist 4,096, effort 4, 480.0 MB in memory",
+        "the fastest that reached 0.99",
+        "as built",
+        "measured now: recall@10 0.995",
+        "over 900,000 rows",
+    ):
+        assert words in shown
+    assert [line.split() for line in shown.splitlines() if "25,000" in line] == [["2", "0.9701", "25,000"]]
+
+
+def test_a_reason_is_said_once(client):
+    client.info = dataclasses.replace(INFO, note=BUILD.reason)
+    assert run().stdout.count(BUILD.reason) == 1
+
+
+def test_what_people_read_without_an_index(client):
+    client.info = FLAT
+    done = run()
+    assert done.stdout.splitlines()[0] == "photos, version 7: flat"
+    assert "somebody is building now" in done.stdout
+    assert "built" not in done.stdout
+    assert "few rows" in done.stdout
+
+
+def test_what_programs_read(client):
+    found = json.loads(run("--json").stdout)
+    assert (found["kind"], found["recall"]["measured"], found["build"]["parameters"]) == (
+        "ivf_flat",
+        RECALL.measured,
+        {"nlist": 4096},
+    )
+    assert found["options"] == {"kind": "auto", "recall": 0.99, "k": 10, "memory_mb": 512}
+    assert "measured" not in found
+    assert json.loads(run("--measure", "--json").stdout)["measured"]["queries"] == 200
+
+
+def test_an_index_is_built_and_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vectors = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    with trunkline.open() as client:
+        info = client.create_collection("photos", space_id="mine", dim=8)
+        ids = [f"r{number}" for number in range(2000)]
+        client.upsert("photos", ids, vectors, space_id=info.space_id, decode="unknown")
+        exact = client.search("photos", ids=ids[:5], k=3).ids
+    built = json.loads(run("--kind", "hnsw", "--recall", "0.9", "--json").stdout)
+    assert (built["kind"], built["options"]["recall"], built["build"]["version"]) == (
+        "hnsw",
+        0.9,
+        info.version + 1,
+    )
+    assert built["recall"]["measured"] >= 0.9
+    done = click.testing.CliRunner().invoke(
+        trunkline_command, ["search", "--id", "r0", "--collection", "photos", "-k", "3", "--exact", "--json"]
+    )
+    (answer,) = json.loads(done.stdout)
+    assert answer["index"]["kind"] == "hnsw"
+    assert [hit["id"] for hit in answer["hits"]] == exact[0]
+    assert json.loads(run("--measure", "--queries", "50", "--json").stdout)["measured"]["queries"] == 50
+    dropped = json.loads(run("--drop", "--json").stdout)
+    assert (dropped["kind"], dropped["build"], dropped["options"]["kind"]) == ("flat", None, "auto")
