@@ -121,7 +121,7 @@ def steps(collection: Collection, random: Random) -> Iterator[None]:
             collection.relabel(dict.fromkeys(some, "a"))
         elif kind == "relabel_where":
             collection.relabel_where("a", "label = 'b' AND id < 'r3'")
-        elif kind == "fail":
+        elif kind == "fail" and some:
             write(collection, [Row(some[0], None, status="error", error="gone")])
         elif kind in {"compact", "remove"}:
             collection.compact(None if kind == "compact" else NOW)

@@ -13,6 +13,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import exact
+from trunkline_service.index.card import Level, Recall
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.options import IndexKind
 from trunkline_service.index.segment import Segment, whole
@@ -87,8 +88,13 @@ def segment(
         said,
         names,
         Sighted(rows, metric) if effort else None,
-        effort,
+        levels_of(effort) if effort else (),
     )
+
+
+def levels_of(effort: int) -> tuple[Level, ...]:
+    """One effort for searches of any k."""
+    return (Level(effort, Recall(1000, 1.0, 1.0, 1, 1, 1)),)
 
 
 def view_of(*segments: Segment, metric: str = "cosine") -> View:

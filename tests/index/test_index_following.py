@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
 
-from tests.index.points import Sighted, at, write
+from tests.index.points import Sighted, at, levels_of, write
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.partial import Touched
@@ -64,7 +64,7 @@ def contents(view: View) -> dict[int, tuple[Any, ...]]:
 def indexed(view: View) -> View:
     """The same with an approximate structure over its first part."""
     (first, *rest) = view.parts
-    segment = replace(first.segment, approximate=Sighted(first.segment.vectors), effort=1)
+    segment = replace(first.segment, approximate=Sighted(first.segment.vectors), levels=levels_of(1))
     return replace(view, parts=(replace(first, segment=segment), *rest))
 
 

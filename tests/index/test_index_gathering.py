@@ -20,7 +20,9 @@ from trunkline_service.index.view import Answer, View
 from trunkline_service.index.workers import Workers
 
 RNG = np.random.default_rng(0)
-VIEW = view_of(segment(RNG.standard_normal((200, 4), np.float32)), segment(np.eye(4, dtype=np.float32), first=200))
+VIEW = view_of(
+    segment(RNG.standard_normal((200, 4), np.float32)), segment(np.eye(4, dtype=np.float32), first=200)
+)
 
 
 class Gate:

@@ -16,7 +16,7 @@ from typing import Any
 
 from trunkline_service.collections.handle import Handle, Snapshot
 from trunkline_service.collections.upkeep import retried
-from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData
+from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData, StorageError
 
 NAME = "trunkline_nearest"
 LANCE_METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2"}
@@ -35,6 +35,7 @@ _SAMPLES, _ROUNDS = 64, 12
 # Floats of a vector that share one byte.
 _WIDTHS = (4, 8, 5, 6, 7, 3, 9, 10, 11, 12, 13, 14, 15, 16, 2)
 _WIDE_DIM = 512
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ def create(
         assert made is not None
         return made
 
+    for _ in range(_ATTEMPTS - 1):
+        began_at = handle.open().version
+        try:
+            return retried(handle, "indexed", change)
+        except StorageError:
+            # A compaction or a purge may have removed the version that was read.
+            if handle.open().version == began_at:
+                raise
     return retried(handle, "indexed", change)
 
 

@@ -46,6 +46,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Level:
+    """The effort for searches of up to so many neighbours.
+
+    Attributes:
+        effort: ``efSearch`` or ``nprobe``.
+        recall: Measured with it; searches of at most ``recall.k`` neighbours use it.
+    """
+
+    effort: int
+    recall: Recall
+
+
+@dataclass(frozen=True)
 class IndexFile:
     """A file of an index: its name, bytes, and SHA-256 in hexadecimal."""
 
@@ -67,10 +80,10 @@ class IndexCard:
         metric: How they are compared.
         version: The collection's version that it was built from.
         kind: What it is; ``flat`` where exact search is best, or nothing else reached the wanted recall.
-        rows: Rows that the approximate structure holds.
+        rows: Rows that the approximate structure holds; of ``flat``, those that there were.
         held_out: Rows beside them that are searched exactly, and that recall was measured with.
         parameters: Of the structure, by FAISS's names: ``nlist``, ``M``, ``efConstruction``, ``m``...
-        effort: ``efSearch`` or ``nprobe`` that searches use.
+        effort: ``efSearch`` or ``nprobe`` that searches of ``options.k`` neighbours use.
         recall: What that effort gives; None for ``flat``, which is exact.
         settings: All that were measured.
         reason: Why this kind, in a sentence; says so where the wanted recall was not reached.
@@ -80,6 +93,8 @@ class IndexCard:
         files: What it consists of, without the card.
         made_by: Versions of Trunkline and FAISS.
         created_at: ISO 8601, UTC.
+        levels: Efforts by the number of neighbours, ascending, the wished one first; searches of more
+            neighbours than the last one's compare all rows.
     """
 
     build: str
@@ -103,3 +118,4 @@ class IndexCard:
     files: tuple[IndexFile, ...]
     made_by: dict[str, str]
     created_at: str
+    levels: tuple[Level, ...] = ()

@@ -33,6 +33,7 @@ from trunkline_service.index.view import View
 _log = logging.getLogger(__name__)
 _OPTIONS_FOR_S = 10.0
 _QUERIES = 1000
+_ATTEMPTS = 3
 
 
 Progress = Callable[[str, float], None]
@@ -62,6 +63,7 @@ class Indexes:
         self._lock = threading.Lock()
         self._options: dict[str, tuple[IndexOptions, float]] = {}
         self._searched: dict[str, Collection] = {}
+        self._damaged: set[str] = set()
 
     # Searching -----------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class Indexes:
         if known is None:
             return False
         card = self._store.newest(collection.name, known.uid, known.spec)
-        if _build(card) == _build(known.card):
+        if _build(card) == _build(known.card) or (card is not None and card.build in self._damaged):
             return False
         self._searcher.views.replace(collection, lambda _: self._load(collection, collection.fragments()))
         return True
@@ -197,16 +199,21 @@ class Indexes:
 
     def _load(self, collection: Collection, now: Fragments) -> View:
         """The first view of a collection: of its newest index, or of all rows."""
-        card = self._store.newest(collection.name, now.uid, now.spec)
-        if card is None:
-            return flat_view(now)
-        if not card.files:
-            return replace(flat_view(now), card=card)
-        try:
-            return view_of(load_base(self._store.open(card), card), now)
-        except IndexDamaged as exc:
-            _log.warning("%s; until then every row is compared", exc.message)
-            return flat_view(now)
+        for _ in range(_ATTEMPTS):
+            card = self._store.newest(collection.name, now.uid, now.spec)
+            if card is None or card.build in self._damaged:
+                break
+            if not card.files:
+                return replace(flat_view(now), card=card)
+            try:
+                return view_of(load_base(self._store.open(card), card), now)
+            except IndexDamaged as exc:
+                newest = self._store.newest(collection.name, now.uid, now.spec)
+                if _build(newest) == card.build:
+                    self._damaged.add(card.build)
+                    _log.warning("%s; until then every row is compared", exc.message)
+                # Else a newer build took its place, and it was swept away meanwhile.
+        return flat_view(now)
 
 
 def unheard(_phase: str, _done: float) -> None:
@@ -243,7 +250,7 @@ def _part(base: Base, rows: slice, *, indexed: bool) -> Part:
         base.labels[rows],
         base.sources[rows],
         base.approximate if indexed else None,
-        base.card.effort,
+        base.card.levels,
     )
     return whole(segment, base.fragment[rows])
 

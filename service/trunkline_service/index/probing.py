@@ -46,11 +46,12 @@ def search_part(
     segment, mask = part.segment, part.allowed(allowed)
     structure = segment.approximate
     count = len(segment) if mask is None else int(np.count_nonzero(mask))
-    if structure is None or exact_rows is None or count <= max(k, exact_rows):
+    level = segment.level_of(k)
+    few = count <= k or (allowed is not None and exact_rows is not None and count <= exact_rows)
+    if structure is None or level is None or exact_rows is None or few:
         return *_exactly(part, queries, k, metric, mask, workers), True
-    # Rows that died are few; a filter that leaves as many is no filter.
     share = count / len(segment)
-    effort = min(len(segment), math.ceil(segment.effort / share))
+    effort = min(len(segment), math.ceil(level.effort / share))
     scores, positions = structure.search(queries, k, effort, mask, workers.threads)
     lacking = np.flatnonzero(positions[:, -1] < 0)
     while len(lacking):

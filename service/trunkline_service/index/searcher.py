@@ -152,7 +152,9 @@ class Searcher:
             finder = Finder(view, options, search, groups_of)
             found, exact = finder.find(excluded or [None] * len(queries))
             hits = shaped_hits(view, found)
-        return SearchOutcome(view.spec.space_id, view.version, view.spec.metric, hits, how(view, exact=exact))
+        return SearchOutcome(
+            view.spec.space_id, view.version, view.spec.metric, hits, how(view, options.k, exact=exact)
+        )
 
     def _groups_of(
         self, collection: Collection, view: View, column: str | None
@@ -168,14 +170,17 @@ class Searcher:
             return self._gatherers.setdefault(collection.key, Gatherer(self.workers))
 
 
-def how(view: View, *, exact: bool) -> Searched:
-    """What a reply says of the view that answered."""
+def how(view: View, k: int, *, exact: bool) -> Searched:
+    """What a reply of k neighbours says of the view that answered."""
     indexed = view.indexed
-    kind = (
-        "flat" if indexed is None or indexed.segment.approximate is None else indexed.segment.approximate.kind
-    )
-    built = view.version if indexed is None or view.card is None else view.card.version
-    return Searched(kind, exact, built, None if indexed is None else view.recall)
+    if indexed is None or indexed.segment.approximate is None or view.card is None:
+        return Searched("flat", exact, view.version)
+    level = indexed.segment.level_of(k)
+    recall = None if level is None else level.recall
+    if level is not None and level == indexed.segment.levels[0]:
+        # It may have been measured again since.
+        recall = view.recall
+    return Searched(indexed.segment.approximate.kind, exact, view.card.version, recall)
 
 
 def check_queries(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.fragments import FragmentRows, Fragments, joined_stamps
+from trunkline_service.index.card import Level
 from trunkline_service.index.exact import half_squares_of
 from trunkline_service.index.kinds.approximate import Approximate
 from trunkline_service.index.metric import normalise_into
@@ -31,7 +32,7 @@ class Segment:
         labels: The same with nulls, or of lists of strings.
         sources: Arrow large-string array.
         approximate: Searches the vectors; None where all are compared.
-        effort: Its effort.
+        levels: Its efforts, see `IndexCard.levels`.
     """
 
     row_ids: NDArray[np.uint64]
@@ -41,10 +42,14 @@ class Segment:
     labels: Any
     sources: Any
     approximate: Approximate | None = None
-    effort: int = 0
+    levels: tuple[Level, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row_ids)
+
+    def level_of(self, k: int) -> Level | None:
+        """For searches of k neighbours; None where all rows are to be compared."""
+        return next((level for level in self.levels if k <= level.recall.k), None)
 
     @property
     def nbytes(self) -> int:

@@ -82,7 +82,7 @@ def test_where_exact_search_is_best_the_card_says_why(
     collection: Collection, data: Path, store: IndexStore, built: Built, options: IndexOptions
 ) -> None:
     card = built(collection, options=options, flat_rows=ROWS)
-    assert (card.kind, card.files, card.rows, card.recall) == ("flat", (), 0, None)
+    assert (card.kind, card.files, card.rows, card.recall) == ("flat", (), ROWS, None)
     assert card.reason
     assert store.newest("flowers", card.uid, collection.spec) == card
     assert [name.rpartition("/")[2] for name in names(data) if ".lease" not in name] == ["card.json"]

@@ -168,18 +168,14 @@ def test_a_filter_whose_rows_lie_far_away_leaves_no_query_short(kind: IndexKind)
     assert np.all(allowed[positions])
 
 
-def test_a_filter_keeps_the_recall_wherever_its_rows_lie() -> None:
+def test_a_filter_whose_rows_lie_together_costs_little_recall() -> None:
     vectors, queries = vectors_of("cosine"), queries_of("cosine")
-    near_plane = vectors[:, 0] > np.quantile(vectors[:, 0], 0.7)
-    lists = structure("ivf_flat", "cosine")
+    # Looking into the two nearest lists alone, whatever they hold, finds 0.48.
+    allowed = vectors[:, 0] > np.quantile(vectors[:, 0], 0.85)
 
-    plain = recall(lists.search(queries, 10, 4)[1], exactly("cosine", queries, 10)[1])
-    filtered = recall(
-        lists.search(queries, 10, 8, near_plane)[1], exactly("cosine", queries, 10, near_plane)[1]
-    )
+    _, positions = structure("ivf_flat", "cosine").search(queries, 10, 2, allowed)
 
-    assert plain > 0.85
-    assert filtered > 0.85
+    assert recall(positions, exactly("cosine", queries, 10, allowed)[1]) > 0.75
 
 
 @pytest.mark.parametrize("metric", METRICS)

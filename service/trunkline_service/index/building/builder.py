@@ -125,7 +125,7 @@ class _Work:
             return self._flat("there are no rows yet", started)
         planned = plan(most, self.fragments.spec.dim, self.options, self.flat_rows)
         if not planned.candidates:
-            return self._flat(planned.reason, started)
+            return self._flat(planned.reason, started, rows=most)
         with (
             self.store.scratch(self.name, self.fragments.uid) as folder,
             files.disk_errors(f"the index of collection {self.name!r} can't be built"),
@@ -135,7 +135,7 @@ class _Work:
                 return self._flat("no row has a vector", started)
             choice = self._choose(folder, scanned)
             if choice.approximate is None:
-                return self._flat(choice.reason, started, choice)
+                return self._flat(choice.reason, started, choice, scanned.rows + scanned.held_out)
             self._stop_if_cancelled()
             self.progress("write", 0.0)
             choice.approximate.write(folder)
@@ -179,16 +179,19 @@ class _Work:
         if self._is_over():
             raise Cancelled("building the index was cancelled; nothing was stored")
 
-    def _flat(self, reason: str, started: float, choice: Choice | None = None) -> IndexCard:
-        """Publishes that exact search is best, and why."""
+    def _flat(self, reason: str, started: float, choice: Choice | None = None, rows: int = 0) -> IndexCard:
+        """Publishes that exact search of so many rows is best, and why."""
         nothing = Choice("flat", None, 0, None, (), reason, {}) if choice is None else choice
-        return self.store.publish(self._card(nothing, Scanned(0, 0), 0, started), lambda _: None, self.lease)
+        return self.store.publish(
+            self._card(nothing, Scanned(rows, 0), 0, started), lambda _: None, self.lease
+        )
 
     def _card(self, choice: Choice, scanned: Scanned, nbytes: int, started: float) -> IndexCard:
         import faiss
 
         spec, version = self.fragments.spec, self.fragments.version
         beside = scanned.held_out * spec.dim * 4 + (scanned.rows + scanned.held_out) * _STAMP_BYTES
+        beside = beside if choice.approximate is not None else 0
         return IndexCard(
             build=new_build(version),
             collection=self.name,
@@ -211,6 +214,7 @@ class _Work:
             files=(),
             made_by={"trunkline": importlib.metadata.version("trunkline"), "faiss": faiss.__version__},
             created_at=self.store.clock().isoformat(),
+            levels=choice.levels,
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.errors import Cancelled
-from trunkline_service.index.card import Recall, Setting
+from trunkline_service.index.card import Level, Recall, Setting
 from trunkline_service.index.choosing.measuring import (
     Measured,
     Truth,
@@ -28,6 +28,11 @@ from trunkline_service.index.options import IndexKind, IndexOptions
 _WELL_ABOVE = 10.0
 # How many times k rows product codes may propose: the fewest that reach the recall.
 _K_FACTORS = (8, 32, 128)
+# Searches of more neighbours than were wished need more effort; so many rows tell how much.
+_LEVELS = (100, 1000)
+_LEVEL_QUERIES = 200
+# Of the rows: what asks for more of them compares all.
+_MOST_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,7 @@ class Choice:
         settings: All that were measured of this kind; for ``flat``, of the last one that was tried.
         reason: Why; a clause without a full stop.
         parameters: Of the structure.
+        levels: Efforts by the number of neighbours; see `IndexCard.levels`.
     """
 
     kind: IndexKind
@@ -51,6 +57,7 @@ class Choice:
     settings: tuple[Setting, ...]
     reason: str
     parameters: dict[str, int]
+    levels: tuple[Level, ...] = ()
 
 
 def choose(
@@ -107,7 +114,9 @@ def choose(
         trial.run(candidate)
         if trial.settled:
             break
-    return trial.best or _flat(
+    if trial.best is not None:
+        return _with_levels(trial, trial.best, held_out[:_LEVEL_QUERIES])
+    return _flat(
         f"{'; '.join(trial.failures)}; {options.recall:g} was wanted, so every row is compared",
         trial.settings,
     )
@@ -115,6 +124,32 @@ def choose(
 
 def _flat(reason: str, settings: tuple[Setting, ...] = ()) -> Choice:
     return Choice("flat", None, 0, None, settings, reason, {})
+
+
+def _with_levels(trial: _Trial, choice: Choice, queries: NDArray[np.float32]) -> Choice:
+    """The efforts for more neighbours than were wished, as far as they reach the wanted recall."""
+    assert choice.approximate is not None
+    assert choice.recall is not None
+    levels = [Level(choice.effort, choice.recall)]
+    more = [k for k in _LEVELS if trial.options.k < k <= _MOST_SHARE * len(trial.vectors)]
+    if not more:
+        return replace(choice, levels=tuple(levels))
+    truth = true_neighbours(
+        queries,
+        trial.vectors,
+        more[-1],
+        trial.metric,
+        threads=trial.threads,
+        clock=trial.clock,
+        cancelled=trial.cancelled,
+    )
+    for k in more:
+        deeper = replace(trial, truth=truth.of(k))
+        tuned = deeper.tuned(choice.approximate, first=levels[-1].effort)
+        if tuned.effort is None:
+            break
+        levels.append(Level(tuned.effort, tuned.best.recall))
+    return replace(choice, levels=tuple(levels))
 
 
 @dataclass
@@ -173,15 +208,17 @@ class _Trial:
 
     def _tuned(self, approximate: Approximate) -> tuple[Approximate, Tuned]:
         if approximate.kind != "ivf_pq" or not isinstance(approximate, Ivf):
-            return approximate, self._tune(approximate)
+            return approximate, self.tuned(approximate)
         for k_factor in _K_FACTORS:
             wider = approximate.with_k_factor(k_factor)
-            tuned = self._tune(wider)
+            tuned = self.tuned(wider)
             if tuned.effort is not None:
                 break
         return wider, tuned
 
-    def _tune(self, approximate: Approximate) -> Tuned:
+    def tuned(self, approximate: Approximate, first: int = 1) -> Tuned:
+        """The least effort, from ``first`` on, that reaches the wanted recall of this truth."""
+
         def measure(effort: int) -> Measured:
             if self.cancelled():
                 raise Cancelled("the build of the index was cancelled; nothing was kept")
@@ -203,7 +240,7 @@ class _Trial:
         return tune(
             measure,
             lambda one: one.recall.low >= wanted,
-            first=self.truth.k if graph else 1,
+            first=max(first, self.truth.k) if graph else first,
             most=len(approximate) if graph else approximate.parameters["nlist"],
             slowest=self.truth.queries_per_s if automatic else 0.0,
         )

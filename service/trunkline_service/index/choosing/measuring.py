@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Truth:
     def k(self) -> int:
         """Neighbours that each query has."""
         return min(int(self.positions.shape[1]), self.rows)
+
+    def of(self, k: int) -> Truth:
+        """The nearest k alone."""
+        return replace(self, scores=self.scores[:, :k], positions=self.positions[:, :k])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from trunkline_service.errors import IndexDamaged, InvalidArgument
-from trunkline_service.index.card import CARD_SCHEMA, IndexCard, IndexFile, Recall, Setting
+from trunkline_service.index.card import CARD_SCHEMA, IndexCard, IndexFile, Level, Recall, Setting
 from trunkline_service.index.options import IndexKind, IndexOptions
 from trunkline_service.index.storage.keys import is_build, is_file, is_uid, version_of
 from trunkline_service.index.storage.strict_json import Kind, check_fields, check_type, parse_object
@@ -41,6 +41,7 @@ _CARD: dict[str, Kind] = {
     "files": list,
     "made_by": dict,
     "created_at": str,
+    "levels": list,
 }
 _RECALL: dict[str, Kind] = {
     "k": int,
@@ -51,6 +52,7 @@ _RECALL: dict[str, Kind] = {
     "rows": int,
 }
 _SETTING: dict[str, Kind] = {"effort": int, "recall": float, "queries_per_s": float}
+_LEVEL: dict[str, Kind] = {"effort": int, "recall": dict}
 _FILE: dict[str, Kind] = {"name": str, "size": int, "sha256": str}
 _OPTIONS: dict[str, Kind] = {"kind": str, "recall": float, "k": int, "memory_mb": (int, type(None))}
 
@@ -69,15 +71,14 @@ def loads(text: str | bytes, where: str = "the card") -> IndexCard:
     document = check_fields(parse_object(text, CARD_SCHEMA, where), _CARD, where)
     _check_values(document, where)
     recall = document["recall"]
-    if recall is not None:
-        check_fields(recall, _RECALL, f"{where}: recall")
     for kind, name in ((int, "parameters"), (str, "made_by")):
         for key, value in document[name].items():
             check_type(value, kind, f"{where}: {name}.{key}")
     return IndexCard(
         **{
             **document,
-            "recall": None if recall is None else Recall(**recall),
+            "recall": None if recall is None else _recall(recall, where),
+            "levels": tuple(_level(entry, f"{where}: levels") for entry in document["levels"]),
             "settings": tuple(
                 Setting(**check_fields(entry, _SETTING, where)) for entry in document["settings"]
             ),
@@ -111,6 +112,15 @@ def _options(document: Any, where: str) -> IndexOptions:
         return IndexOptions(**check_fields(document, _OPTIONS, where))
     except InvalidArgument as exc:
         raise IndexDamaged(f"{where}: {exc.message}; set the options again") from exc
+
+
+def _recall(entry: Any, where: str) -> Recall:
+    return Recall(**check_fields(entry, _RECALL, f"{where}: recall"))
+
+
+def _level(entry: Any, where: str) -> Level:
+    checked = check_fields(entry, _LEVEL, where)
+    return Level(checked["effort"], _recall(checked["recall"], where))
 
 
 def _files(entries: list[Any], where: str) -> tuple[IndexFile, ...]:
