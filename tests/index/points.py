@@ -14,6 +14,7 @@ from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import exact
 from trunkline_service.index.card import Level, Recall
+from trunkline_service.index.card import Level, Recall
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.options import IndexKind
 from trunkline_service.index.segment import Segment, whole
@@ -64,6 +65,10 @@ class Sighted:
 
     def write(self, folder: Path) -> None:
         raise NotImplementedError
+
+
+def level(effort: int, k: int = 1000) -> Level:
+    return Level(effort, Recall(k, 1.0, 1.0, 100, 1, 100))
 
 
 def segment(

@@ -106,6 +106,14 @@ class CollectionStore:
             return Resolved(collection, tagged)
         raise CollectionNotFound(f"collection {name!r} has no alias and no tag {word!r}")
 
+    def lookup(self, reference: str) -> Resolved:
+        """As `resolve`, but of a plain name nothing is read: whether it is there, its first reader finds out.
+
+        Raises:
+            CollectionNotFound, InvalidArgument: As `resolve`, of a reference with ``@``.
+        """
+        return self.resolve(reference) if "@" in reference else Resolved(self._collection(reference), None)
+
     def set_alias(self, alias: str, collection: str, version: int | None = None) -> Alias:
         """Makes or moves an alias; readers see the old target or the new one.
 

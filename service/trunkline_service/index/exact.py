@@ -25,6 +25,7 @@ _FEWEST_ROWS, _MOST_ROWS = 4096, 65_536
 # Above this share, the rows that may be found are not gathered: all are compared, and the others dropped.
 _DENSE = 0.4
 _RESCORED = 4_000_000
+_LEAST = np.finfo(np.float32).min
 # Multiply-adds: some hundreds of microseconds.
 _WORTH_A_THREAD = 4_000_000
 _UNROLLED = 8
@@ -117,12 +118,14 @@ def rescored(
 ) -> Scores:
     """Exact scores of positions (Q, n), float32 (Q, n); ``-inf`` for -1."""
     scores = np.full(positions.shape, -np.inf, np.float32)
-    rows = max(1, _RESCORED // max(1, positions.shape[1] * vectors.shape[1]))
+    width = max(1, min(positions.shape[1], _RESCORED // vectors.shape[1]))
+    rows = max(1, _RESCORED // (width * vectors.shape[1]))
     for start in range(0, len(queries), rows):
-        part = slice(start, start + rows)
-        # Of -1 the last vector is taken, and its score is not.
-        found = pair_scores(queries[part], vectors[positions[part]], metric)
-        scores[part] = np.where(positions[part] < 0, -np.inf, found)
+        for first in range(0, positions.shape[1], width):
+            part = slice(start, start + rows), slice(first, first + width)
+            # Of -1 the last vector is taken, and its score is not.
+            found = pair_scores(queries[part[0]], vectors[positions[part]], metric)
+            scores[part] = np.where(positions[part] < 0, -np.inf, found)
     return scores
 
 
@@ -221,11 +224,12 @@ class _Best:
     def add(self, scores: Scores, start: int, names: Positions | None = None) -> None:
         """Takes (n, Q) scores of the positions from ``start``, or of ``names[start:]``."""
         if np.isneginf(self._scores[:, -1]).any() and len(scores) > self.k:
-            places = np.argpartition(scores.T, len(scores) - self.k, axis=1)[:, -self.k :]
-            rows = np.repeat(np.arange(self.queries), self.k)
-            columns = places.ravel()
+            # All that score as the k-th does, of which the lower positions are kept.
+            kth = np.partition(scores.T, len(scores) - self.k, axis=1)[:, -self.k]
+            better = scores >= np.maximum(kth, _LEAST)
         else:
-            columns, rows = np.divmod(np.flatnonzero(scores > self._scores[:, -1]), self.queries)
+            better = scores > self._scores[:, -1]
+        columns, rows = np.divmod(np.flatnonzero(better), self.queries)
         if not len(rows):
             return
         values = scores[columns, rows]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trunkline_service.collections.convert import as_label
 from trunkline_service.index.finding import Found
@@ -43,40 +41,3 @@ def shaped_hits(view: View, found: Sequence[Found]) -> list[list[Hit]]:
         ]
         for hits in found
     ]
-
-
-def label_groups(view: View, slots: NDArray[np.int64]) -> Sequence[Hashable]:
-    """The label of each row; a tuple where the collection is multi-label."""
-    return [as_label(label) for label in view.texts(slots, "labels")]
-
-
-class ColumnGroups:
-    """The values of a column, by slot.
-
-    Args:
-        view: Whose slots.
-        row_ids: uint64 (n,).
-        values: An Arrow array (n,).
-    """
-
-    def __init__(self, view: View, row_ids: NDArray[np.uint64], values: Any) -> None:
-        encoded = values.dictionary_encode()
-        self._values = encoded.dictionary
-        slots = view.slots_of(row_ids)
-        known = slots >= 0
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        order = np.argsort(slots[known])
-        self._slots, self._codes = slots[known][order], codes[known][order]
-
-    def of(self, slots: NDArray[np.int64]) -> Sequence[Hashable]:
-        """The value of each row; None for null."""
-        import pyarrow as pa
-
-        if not len(slots):
-            return []
-        codes = self._codes[np.searchsorted(self._slots, slots)]
-        return [_hashable(value) for value in self._values.take(pa.array(codes, mask=codes < 0)).to_pylist()]
-
-
-def _hashable(value: Any) -> Hashable:
-    return tuple(value) if isinstance(value, list) else value

@@ -19,10 +19,11 @@ from trunkline_service.index import recall
 from trunkline_service.index.building import builder
 from trunkline_service.index.card import IndexCard, Recall
 from trunkline_service.index.following import flat_view
+from trunkline_service.index.lance.served import LanceIndexes
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.query import SearchOptions
-from trunkline_service.index.searcher import Searcher, SearchPolicy
+from trunkline_service.index.searcher import Searcher, SearchPolicy, check_query_space
 from trunkline_service.index.segment import Part, Segment, whole
 from trunkline_service.index.state import IndexState
 from trunkline_service.index.storage.base import Base, load_base
@@ -60,6 +61,7 @@ class Indexes:
         self._store = IndexStore(data, cache)
         self._clock = clock
         self._searcher = Searcher(policy, self._load, clock)
+        self._lance = LanceIndexes(self._store, self._searcher.workers, clock)
         self._lock = threading.Lock()
         self._options: dict[str, tuple[IndexOptions, float]] = {}
         self._searched: dict[str, Collection] = {}
@@ -74,11 +76,15 @@ class Indexes:
         options: SearchOptions,
         exclude_ids: Sequence[str | None] | None = None,
         version: int | None = None,
+        space_id: str | None = None,
     ) -> SearchOutcome:
         """See `Searcher.search`."""
         with self._lock:
             self._searched[collection.key] = collection
-        return self._searcher.search(collection, queries, options, exclude_ids, version)
+        if self.options(collection).kind == "lance":
+            check_query_space(collection.name, collection.spec, space_id)
+            return self._lance.search(collection, queries, options, exclude_ids, version)
+        return self._searcher.search(collection, queries, options, exclude_ids, version, space_id)
 
     def searched(self) -> list[Collection]:
         """The collections that were searched since the start."""
@@ -89,25 +95,26 @@ class Indexes:
 
     def options(self, collection: Collection) -> IndexOptions:
         """What is wished of the index; what another process set is known within ten seconds."""
-        uid = collection.revision.uid
-        known = self._options.get(uid)
+        known = self._options.get(collection.key)
         if known is not None and self._clock() - known[1] < _OPTIONS_FOR_S:
             return known[0]
-        found = self._store.options(collection.name, uid)
-        self._options[uid] = (found, self._clock())
+        found = self._store.options(collection.name, collection.revision.uid)
+        self._options[collection.key] = (found, self._clock())
         return found
 
     def set_options(self, collection: Collection, options: IndexOptions) -> None:
         """Notes what is wished of the index."""
         uid = collection.revision.uid
         self._store.set_options(collection.name, uid, options)
-        self._options[uid] = (options, self._clock())
+        self._options[collection.key] = (options, self._clock())
 
     def state(self, collection: Collection) -> IndexState:
         """How the collection is searched."""
+        options = self.options(collection)
+        if options.kind == "lance":
+            return self._lance.state(collection, options)
         view = self._searcher.views.fresh(collection)
         wear = wear_of(view)
-        options = self.options(collection)
         indexed = view.indexed
         structure = None if indexed is None else indexed.segment.approximate
         return IndexState(
@@ -130,6 +137,8 @@ class Indexes:
         Raises:
             NotEnoughData: Fewer than two rows.
         """
+        if self.options(collection).kind == "lance":
+            return self._lance.measure(collection, k, queries)
         view = self._searcher.views.fresh(collection)
         return recall.measure(
             view, k, queries, exact_rows=self.policy.flat_rows, workers=self._searcher.workers
@@ -144,6 +153,8 @@ class Indexes:
             FailedPrecondition: Somebody else builds one.
             Cancelled: ``cancelled`` said so.
         """
+        if self.options(collection).kind == "lance":
+            return self._lance.build(collection, self.options(collection), progress, cancelled)
         card = builder.build(
             collection,
             self._store,
@@ -170,6 +181,11 @@ class Indexes:
 
     def keep_up(self, collection: Collection, cancelled: Callable[[], bool]) -> None:
         """Does what is due: takes over a newer index, builds one, measures it again."""
+        if self.options(collection).kind == "lance":
+            self._lance.refresh(collection)
+            if self._lance.is_due(collection):
+                self.build(collection, unheard, cancelled)
+            return
         self.adopt(collection)
         view = self._searcher.views.known(collection)
         if view is None:
@@ -184,8 +200,9 @@ class Indexes:
 
     def drop(self, collection: Collection) -> None:
         """Deletes the collection's builds and wishes; search compares all rows again."""
+        self._lance.drop(collection)
         self._store.drop(collection.name)
-        self._options.pop(collection.revision.uid, None)
+        self._options.pop(collection.key, None)
         self._searcher.forget(collection)
 
     def purge(self, collection: Collection) -> None:

@@ -60,7 +60,8 @@ class IndexMaintainer:
         except (Cancelled, CollectionNotFound):
             return
         except TrunklineError as exc:
-            known = isinstance(exc, FailedPrecondition)
+            # Somebody else is building.
+            known = type(exc) is FailedPrecondition
             _log.log(
                 logging.INFO if known else logging.WARNING, "index of %s: %s", collection.name, exc.message
             )

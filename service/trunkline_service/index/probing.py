@@ -13,6 +13,11 @@ from trunkline_service.index.segment import Part
 from trunkline_service.index.workers import Workers
 
 _STEP = 4
+# Where a filter's rows lie on one side of a plane, a structure of a million rows that finds 0.997 of the
+# nearest found 0.93 to 0.96 of them with its effort divided by their share, and 0.99 with four times that.
+_APART = 4
+# A graph of which half is filtered away found 0.85 to 0.97, in several times the time of comparing all.
+_OF_A_GRAPH = 0.5
 
 
 def search_part(
@@ -47,11 +52,13 @@ def search_part(
     structure = segment.approximate
     count = len(segment) if mask is None else int(np.count_nonzero(mask))
     level = segment.level_of(k)
-    few = count <= k or (allowed is not None and exact_rows is not None and count <= exact_rows)
-    if structure is None or level is None or exact_rows is None or few:
+    if structure is None or level is None or exact_rows is None or count <= k:
         return *_exactly(part, queries, k, metric, mask, workers), True
     share = count / len(segment)
-    effort = min(len(segment), math.ceil(level.effort / share))
+    if allowed is not None and (count <= exact_rows or (structure.kind == "hnsw" and share < _OF_A_GRAPH)):
+        return *_exactly(part, queries, k, metric, mask, workers), True
+    apart = 1 if allowed is None else _APART
+    effort = max(1, min(len(segment), math.ceil(apart * level.effort / share)))
     scores, positions = structure.search(queries, k, effort, mask, workers.threads)
     lacking = np.flatnonzero(positions[:, -1] < 0)
     while len(lacking):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.errors import NotEnoughData
+from trunkline_service.errors import InvalidArgument, NotEnoughData
 from trunkline_service.index.card import Recall
+from trunkline_service.index.options import MAX_K
 from trunkline_service.index.view import View
 from trunkline_service.index.workers import Workers
 
+MAX_QUERIES = 10_000
 _BLOCK_ROWS = 8192
 # In single precision, scores of equal distance differ by as much.
 _ROUNDING = 1e-6
@@ -33,8 +36,12 @@ def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Worke
         seed: Of the draw.
 
     Raises:
+        InvalidArgument: ``k`` or ``queries`` that can't be.
         NotEnoughData: Fewer than two rows.
     """
+    for name, value, most in (("k", k, MAX_K), ("queries", queries, MAX_QUERIES)):
+        if not 1 <= value <= most:
+            raise InvalidArgument(f"{name} is {value}; it can be 1 to {most}")
     if len(view) < 2:
         raise NotEnoughData(
             f"the collection has {len(view)} rows with a vector; recall is measured of two or more"
@@ -42,7 +49,8 @@ def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Worke
     slots = _drawn(view, queries, np.random.default_rng(seed))
     asked = view.vectors(slots)
     k = min(k, len(view) - 1)
-    answer = view.search(asked, k + 1, None, exact_rows=exact_rows, workers=workers)
+    served = _with_effort_of(view, k)
+    answer = served.search(asked, k + 1, None, exact_rows=exact_rows, workers=workers)
     nearest = _kth_best(view, asked, slots, k)
     rates = np.empty(len(slots))
     for row, slot in enumerate(slots.tolist()):
@@ -53,6 +61,16 @@ def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Worke
     mean = float(rates.mean())
     margin = _NORMAL_95 * float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else 1.0
     return Recall(k, mean, max(0.0, mean - margin), len(rates), view.version, len(view))
+
+
+def _with_effort_of(view: View, k: int) -> View:
+    """The view, whose structure looks for k + 1 neighbours as it does for k: one is the row that asks."""
+    indexed = view.indexed
+    level = None if indexed is None else indexed.segment.level_of(k)
+    if indexed is None or level is None:
+        return view
+    levels = (replace(level, recall=replace(level.recall, k=k + 1)),)
+    return replace(view, parts=(replace(indexed, segment=replace(indexed.segment, levels=levels)), *view.parts[1:]))
 
 
 def _drawn(view: View, queries: int, rng: np.random.Generator) -> NDArray[np.int64]:

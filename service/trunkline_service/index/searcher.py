@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
-from trunkline_service.errors import InvalidArgument, StorageError
+from trunkline_service.collections.spec import CollectionSpec
+from trunkline_service.errors import InvalidArgument, SpaceMismatch, StorageError
 from trunkline_service.index.finding import Finder
 from trunkline_service.index.following import flat_view
 from trunkline_service.index.gathering import Ask, Gatherer
-from trunkline_service.index.hits import ColumnGroups, label_groups, plain_hits, shaped_hits
+from trunkline_service.index.grouping import ColumnGroups, Groups, LabelGroups
+from trunkline_service.index.hits import plain_hits, shaped_hits
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.outcome import Hit, Searched, SearchOutcome
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.selecting import Selector
-from trunkline_service.index.view import Answer, View
+from trunkline_service.index.view import Answer, Mask, View
 from trunkline_service.index.views import Views
 from trunkline_service.index.workers import Workers
 
@@ -77,6 +79,7 @@ class Searcher:
         options: SearchOptions,
         exclude_ids: Sequence[str | None] | None = None,
         version: int | None = None,
+        space_id: str | None = None,
     ) -> SearchOutcome:
         """The nearest rows of each query.
 
@@ -87,17 +90,22 @@ class Searcher:
             exclude_ids: For each query an id that is no hit of it, or None: a row is not its own
                 neighbour.
             version: An older version of the collection, instead of the latest.
+            space_id: The space of the queries; None where they are known to be of the collection's.
 
         Raises:
+            SpaceMismatch: The queries are of another space.
             InvalidArgument: Queries, a condition, a column, ``exclude_ids`` or a version that can't be used.
             FailedPrecondition: ``min_version`` was never written.
             CollectionNotFound: The collection was dropped.
         """
-        check_queries(queries, collection.spec.dim, exclude_ids)
         if version is not None:
             view = self.views.at(collection, version)
+            check_query_space(collection.name, view.spec, space_id)
+            check_queries(queries, view.spec.dim, exclude_ids)
             return self._in(collection, view, queries, options, exclude_ids)
         view = self.views.fresh(collection, options.min_version)
+        check_query_space(collection.name, view.spec, space_id)
+        check_queries(queries, view.spec.dim, exclude_ids)
         try:
             return self._in(collection, view, queries, options, exclude_ids)
         except (InvalidArgument, StorageError):
@@ -136,9 +144,12 @@ class Searcher:
         gatherer = self._gatherer(collection)
         exact_rows = None if options.exact else self.policy.flat_rows
 
-        def search(k: int, which: NDArray[np.int64]) -> Answer:
+        def search_in(k: int, which: NDArray[np.int64], rows: tuple[Mask, ...] | None) -> Answer:
             asked = unit if len(which) == len(unit) else unit[which]
-            return gatherer.ask(Ask(view, asked, k, allowed, exact_rows))
+            return gatherer.ask(Ask(view, asked, k, rows, exact_rows))
+
+        def search(k: int, which: NDArray[np.int64]) -> Answer:
+            return search_in(k, which, allowed)
 
         excluded = exclude_ids if exclude_ids is not None and any(exclude_ids) else None
         hits: list[list[Hit]]
@@ -148,22 +159,20 @@ class Searcher:
             answer = search(min(options.k, len(view)), np.arange(len(queries)))
             hits, exact = plain_hits(view, answer), answer.exact
         else:
-            groups_of = self._groups_of(collection, view, options.group_by)
-            finder = Finder(view, options, search, groups_of)
+            groups = self._groups(collection, view, options.group_by)
+            finder = Finder(view, options, search, groups, allowed, search_in)
             found, exact = finder.find(excluded or [None] * len(queries))
             hits = shaped_hits(view, found)
         return SearchOutcome(
             view.spec.space_id, view.version, view.spec.metric, hits, how(view, options.k, exact=exact)
         )
 
-    def _groups_of(
-        self, collection: Collection, view: View, column: str | None
-    ) -> Callable[[NDArray[np.int64]], Sequence[Hashable]] | None:
+    def _groups(self, collection: Collection, view: View, column: str | None) -> Groups | None:
         if column is None:
             return None
         if column == "label":
-            return lambda slots: label_groups(view, slots)
-        return ColumnGroups(view, *collection.fragments(view.version).column(column)).of
+            return LabelGroups(view)
+        return ColumnGroups(view, *collection.fragments(view.version).column(column))
 
     def _gatherer(self, collection: Collection) -> Gatherer:
         with self._lock:
@@ -201,6 +210,19 @@ def check_queries(
     if exclude_ids is not None and len(exclude_ids) != len(queries):
         raise InvalidArgument(
             f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries; give each an id or None"
+        )
+
+
+def check_query_space(collection: str, spec: CollectionSpec, space_id: str | None) -> None:
+    """Does nothing where the queries are of the collection's space, or nobody says which.
+
+    Raises:
+        SpaceMismatch: They are of another one.
+    """
+    if space_id is not None and space_id != spec.space_id:
+        raise SpaceMismatch(
+            f"the query vectors are of space {space_id or '(not stated)'}; collection {collection!r} "
+            f"holds space {spec.space_id} ({spec.model}): embed the queries with that model"
         )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trunkline_service.index.metric import pair_scores
 
 _ROUNDING = 1e-6
 
@@ -16,7 +19,8 @@ class Chosen(NamedTuple):
 
     Attributes:
         at: Positions among the candidates, best first.
-        folded: For each of them, positions of candidates that were folded into it.
+        folded: For each of them, positions of candidates that were folded into it: up to the first one that
+            would be a hit more.
         enough: No further candidate could change it.
     """
 
@@ -38,7 +42,7 @@ def choose(
     k: int,
     per_group: int,
     groups: Sequence[Hashable] | None,
-    similar: NDArray[np.bool_] | None,
+    similar: Similarity | None,
 ) -> Chosen:
     """The hits of one query among its candidates.
 
@@ -48,40 +52,54 @@ def choose(
         per_group: The most hits of a group.
         groups: A value for each candidate; None where hits are not grouped. Rows without a value (None)
             are no group: each stands for itself.
-        similar: bool (count, count): which candidates are nearly the same; None where none are folded.
+        similar: Which candidates are nearly the same; None where none are folded.
     """
     at: list[int] = []
     folded: list[list[int]] = []
+    into = np.full(count, -1)
     sizes: dict[Hashable, int] = {}
-    full = 0
+    # With so many, every group is full.
     most = k if groups is None else k * per_group
     for place in range(count):
-        if similar is not None:
-            into = next((index for index, kept in enumerate(at) if similar[kept, place]), None)
-            if into is not None:
-                folded[into].append(place)
-                continue
+        if into[place] >= 0:
+            folded[into[place]].append(place)
+            continue
+        if len(at) == most:
+            return Chosen(at, folded, enough=True)
         if groups is not None:
             value = groups[place] if groups[place] is not None else ("row", place)
             size = sizes.get(value, 0)
             if size == per_group or (not size and len(sizes) == k):
                 continue
             sizes[value] = size + 1
-            full += size + 1 == per_group
-        if len(at) == most:
-            break
+            if groups[place] is None:
+                most -= per_group - 1
+        if similar is not None:
+            into[(into < 0) & similar.to(place)] = len(at)
         at.append(place)
         folded.append([])
-    enough = len(at) == most if groups is None else len(sizes) == k and full == k
-    return Chosen(at, folded, enough)
+    return Chosen(at, folded, enough=similar is None and len(at) == most)
 
 
-def similarity(vectors: NDArray[np.float32], metric: str, threshold: float) -> NDArray[np.bool_]:
-    """Which rows of (n, dim), prepared, score at least ``threshold`` with each other, bool (n, n)."""
-    products = vectors @ vectors.T
-    if metric == "euclidean":
-        squares = np.diagonal(products)
-        products = -np.sqrt(np.maximum(squares[:, None] + squares - 2 * products, 0))
-    # Of equal vectors the cosine may come out a little below 1.
-    alike: NDArray[np.bool_] = products >= np.float32(threshold) - np.float32(_ROUNDING)
-    return alike
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """Which of n rows are nearly the same.
+
+    Of one row at a time: of a hundred thousand candidates, all pairs would be tens of gigabytes.
+
+    Attributes:
+        vectors: float32 (n, dim), prepared.
+        metric: Of them.
+        threshold: The least score of two that are nearly the same.
+    """
+
+    vectors: NDArray[np.float32]
+    metric: str
+    threshold: float
+
+    def to(self, row: int) -> NDArray[np.bool_]:
+        """Which rows are nearly the same as this one, bool (n,)."""
+        (scores,) = pair_scores(self.vectors[row : row + 1], self.vectors[None], self.metric)
+        # Of equal vectors the cosine may come out a little below 1.
+        alike: NDArray[np.bool_] = scores >= np.float32(self.threshold) - np.float32(_ROUNDING)
+        return alike

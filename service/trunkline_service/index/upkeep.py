@@ -46,6 +46,7 @@ def wear_of(view: View) -> Wear:
 def is_due(view: View, options: IndexOptions, flat_rows: int) -> bool:
     """Whether an index should be built now."""
     if options.kind in ("flat", "lance"):
+        # Lance's own index is not of a view.
         return False
     if view.card is not None and view.card.options != options:
         return options.kind != "auto" or len(view) > flat_rows

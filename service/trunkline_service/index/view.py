@@ -120,8 +120,17 @@ class View:
     def masks_of(self, row_ids: NDArray[np.uint64]) -> tuple[Mask, ...]:
         """For each part, which of its rows are alive and among these."""
         slots = self.slots_of(row_ids)
-        mask = np.zeros(self._starts[-1] + len(self.parts[-1].segment) if self.parts else 0, bool)
+        mask = np.zeros(self.slots, bool)
         mask[slots[slots >= 0]] = True
+        return self.split(mask)
+
+    @property
+    def slots(self) -> int:
+        """Rows of all parts, alive or not."""
+        return sum(len(part.segment) for part in self.parts)
+
+    def split(self, mask: Mask) -> tuple[Mask, ...]:
+        """A mask over all slots as one for each part."""
         return tuple(
             mask[start : start + len(part.segment)]
             for part, start in zip(self.parts, self._starts, strict=True)

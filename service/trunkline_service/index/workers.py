@@ -68,29 +68,46 @@ class _OneThreadEach:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limit: Any = None
-        self._controller: Any = None
+        self._libraries: list[Any] | None = None
+        self._before: list[int] = []
 
     def enter(self) -> None:
         with self._lock:
             if not self._inside:
-                self._limit = self._libraries().limit(limits=1, user_api="blas")
+                libraries = self._found()
+                self._before = [library.num_threads for library in libraries]
+                for library in libraries:
+                    _limit(library, 1)
             self._inside += 1
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._limit.restore_original_limits()
+                for library, threads in zip(self._found(), self._before, strict=True):
+                    _limit(library, threads)
 
-    def _libraries(self) -> Any:
+    def _found(self) -> list[Any]:
         # Looking for the libraries takes milliseconds; those of NumPy are there before any search.
-        if self._controller is None:
+        if self._libraries is None:
             import numpy.linalg  # noqa: F401
             from threadpoolctl import ThreadpoolController
 
-            self._controller = ThreadpoolController()
-        return self._controller
+            found = ThreadpoolController().select(user_api="blas")
+            self._libraries = list(found.lib_controllers)
+        return self._libraries
+
+
+def _limit(library: Any, threads: int) -> None:
+    """Sets BLAS's threads, whichever thread set them last.
+
+    threadpoolctl (3.8; 3.6 did not) lets none but the thread that set a limit lift it, as long as that lives,
+    and the search that ends last may be another thread's: BLAS would stay on one thread for ever.
+    """
+    give_up = getattr(library, "clear_controlling_thread", lambda **_: None)
+    give_up(force=True)
+    library.set_num_threads(threads)
+    give_up(force=True)
 
 
 _one_thread_each = _OneThreadEach()

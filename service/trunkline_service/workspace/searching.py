@@ -13,10 +13,12 @@ from trunkline_service.batching.request import Timings
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.filters import bind
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import InvalidArgument, SpaceMismatch
+from trunkline_service.errors import CollectionNotFound, InvalidArgument
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.indexes import Indexes
+from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.query import SearchOptions
+from trunkline_service.index.searcher import check_query_space
 from trunkline_service.workspace.answers import Found
 from trunkline_service.workspace.embedding import Embedder
 
@@ -50,10 +52,14 @@ class Searching:
         self, collection: str, vectors: NDArray[np.float32], space_id: str, options: SearchOptions
     ) -> Found:
         """See `SearchWork.search_vectors`."""
-        target, version = self._store.resolve(collection)
-        self.check_space(collection, space_id)
-        outcome = self._indexes.search(target, vectors, options, version=version)
-        return Found(outcome, {}, target.spec.space_id, Timings())
+        target, version = self._store.lookup(collection)
+        try:
+            outcome = self._indexes.search(target, vectors, options, version=version, space_id=space_id)
+        except CollectionNotFound:
+            # Says which names there are.
+            self._store.resolve(collection)
+            raise
+        return _found(outcome)
 
     def ids(self, collection: str, ids: Sequence[str], options: SearchOptions) -> Found:
         """See `SearchWork.search_ids`."""
@@ -64,8 +70,7 @@ class Searching:
             failed = next(row for row in rows if row.embedding is None)
             raise InvalidArgument(f"row {failed.id!r} has no embedding ({failed.error}); it can't be a query")
         queries = np.stack(vectors) if vectors else np.empty((0, target.spec.dim), np.float32)
-        outcome = self._indexes.search(target, queries, options, list(ids), version)
-        return Found(outcome, {}, target.spec.space_id, Timings())
+        return _found(self._indexes.search(target, queries, options, list(ids), version))
 
     def of(self, collection: str, vectors: NDArray[np.float32], options: SearchOptions) -> Found:
         """As `vectors`, of the collection's own space; a row with NaN, of an item that failed, has no hits."""
@@ -79,12 +84,7 @@ class Searching:
             CollectionNotFound: There is none.
             SpaceMismatch: It holds those of another one.
         """
-        spec = self._store.resolve(collection).collection.spec
-        if space_id != spec.space_id:
-            raise SpaceMismatch(
-                f"the query vectors are of space {space_id or '(not stated)'}; collection {collection!r} "
-                f"holds space {spec.space_id} ({spec.model}): embed the queries with that model"
-            )
+        check_query_space(collection, self._store.resolve(collection).collection.spec, space_id)
 
     def _usable(
         self, target: Collection, vectors: NDArray[np.float32], options: SearchOptions, version: int | None
@@ -92,5 +92,10 @@ class Searching:
         usable = np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist()
         outcome = self._indexes.search(target, vectors[usable], options, version=version)
         hits = dict(zip(usable, outcome.hits, strict=True))
-        outcome = dataclasses.replace(outcome, hits=[hits.get(index, []) for index in range(len(vectors))])
-        return Found(outcome, {}, target.spec.space_id, Timings())
+        return _found(
+            dataclasses.replace(outcome, hits=[hits.get(index, []) for index in range(len(vectors))])
+        )
+
+
+def _found(outcome: SearchOutcome) -> Found:
+    return Found(outcome, {}, outcome.space_id, Timings())

@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -112,6 +112,7 @@ def test_cancelling_ends_both() -> None:
         measured(lists, truth, 1, threads=1, clock=float, cancelled=lambda: True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10), min_size=1, max_size=200))
 def test_the_lower_end_is_a_share_below_the_mean(found: list[int]) -> None:
     shares = np.array(found) / 10

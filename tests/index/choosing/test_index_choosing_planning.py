@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument
@@ -68,6 +68,7 @@ def test_a_kind_that_takes_too_much_memory_is_not_built() -> None:
     assert "100 are allowed" in planned.reason
 
 
+@settings(deadline=None)
 @given(
     rows=st.integers(1, 50_000_000),
     dim=st.integers(1, 2048),

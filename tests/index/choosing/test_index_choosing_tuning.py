@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline_service.index.card import Recall
@@ -25,6 +25,7 @@ def reaches(one: Measured) -> bool:
     return one.recall.low >= 0.99
 
 
+@settings(deadline=None)
 @given(needed=st.integers(1, 5000), first=st.integers(1, 10), most=st.integers(1, 5000))
 def test_the_least_effort_is_found_within_a_sixteenth(needed: int, first: int, most: int) -> None:
     measure, asked = measuring(lambda effort: 1.0 if effort >= needed else 0.9 * effort / needed)

@@ -115,7 +115,7 @@ class Finder:
         if self.options.group_by is not None:
             groups = kept.rows.column(self.options.group_by).to_pylist()
         if self.options.collapse is not None:
-            similar = shaping.similarity(kept.vectors, self.metric, self.options.collapse)
+            similar = shaping.Similarity(kept.vectors, self.metric, self.options.collapse)
         chosen = shaping.choose(len(kept), self.options.k, self.options.per_group, groups, similar)
         return _Shaped(kept, groups, chosen, cut=count < len(known))
 

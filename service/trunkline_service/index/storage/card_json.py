@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from trunkline_service.index.storage.strict_json import Kind, check_fields, chec
 from trunkline_service.names import is_name
 
 _OPTIONS_SCHEMA = 1
+_SUM = "sha256"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _METRICS = ("cosine", "dot", "euclidean")
 
@@ -58,8 +60,9 @@ _OPTIONS: dict[str, Kind] = {"kind": str, "recall": float, "k": int, "memory_mb"
 
 
 def dumps(card: IndexCard) -> str:
-    """The text of ``card.json``."""
-    return _text(CARD_SCHEMA, asdict(card))
+    """The text of ``card.json``; it holds the sum of all else in it."""
+    document = asdict(card)
+    return _text(CARD_SCHEMA, {**document, _SUM: sum_of(document)})
 
 
 def loads(text: str | bytes, where: str = "the card") -> IndexCard:
@@ -68,7 +71,10 @@ def loads(text: str | bytes, where: str = "the card") -> IndexCard:
     Raises:
         IndexDamaged: It is none, of another schema, or holds what can't be right; ``where`` names it.
     """
-    document = check_fields(parse_object(text, CARD_SCHEMA, where), _CARD, where)
+    document = parse_object(text, CARD_SCHEMA, where)
+    if document.pop(_SUM, None) != sum_of(document):
+        raise IndexDamaged(f"{where} was changed: its SHA-256 is not the one in it; build the index again")
+    check_fields(document, _CARD, where)
     _check_values(document, where)
     recall = document["recall"]
     for kind, name in ((int, "parameters"), (str, "made_by")):
@@ -86,6 +92,12 @@ def loads(text: str | bytes, where: str = "the card") -> IndexCard:
             "options": _options(document["options"], f"{where}: options"),
         }
     )
+
+
+def sum_of(document: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, over a card without its schema version and its sum."""
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def dumps_options(options: IndexOptions) -> str:
