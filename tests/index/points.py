@@ -14,7 +14,6 @@ from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import exact
 from trunkline_service.index.card import Level, Recall
-from trunkline_service.index.card import Level, Recall
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.options import IndexKind
 from trunkline_service.index.segment import Segment, whole

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
 from tests.index.points import segment, view_of
-from trunkline_service.index import finding
+
+from trunkline_service.index import finding, grouping
 from trunkline_service.index.finding import Finder, Found
 from trunkline_service.index.grouping import LabelGroups
 from trunkline_service.index.hits import shaped_hits
@@ -34,18 +34,21 @@ def view_with(
 
 
 def finder(
-    view: View, options: SearchOptions, queries: NDArray[np.float32], asked: list[tuple[int, int]]
+    view: View,
+    options: SearchOptions,
+    queries: NDArray[np.float32],
+    asked: list[tuple[int, int]],
+    allowed: tuple[Mask, ...] | None = None,
 ) -> Finder:
-    def search(k: int, which: NDArray[np.int64]) -> Answer:
-        asked.append((k, len(which)))
-        return view.search(queries[which], k, None, exact_rows=None, workers=Workers(1))
-
-    def search_in(k: int, which: NDArray[np.int64], rows: tuple[Mask, ...]) -> Answer:
+    def search_in(k: int, which: NDArray[np.int64], rows: tuple[Mask, ...] | None) -> Answer:
         asked.append((k, len(which)))
         return view.search(queries[which], k, rows, exact_rows=None, workers=Workers(1))
 
-    grouped = None if options.group_by is None else LabelGroups(view)
-    return Finder(view, options, search, grouped, None, search_in)
+    def search(k: int, which: NDArray[np.int64]) -> Answer:
+        return search_in(k, which, allowed)
+
+    groups = None if options.group_by is None else LabelGroups(view)
+    return Finder(view, options, search, groups, allowed, search_in)
 
 
 @settings(max_examples=150, deadline=None)
@@ -63,9 +66,18 @@ def finder(
         collapse=st.none() | st.floats(0, 12),
     ),
     excludes=st.booleans(),
+    filters=st.booleans(),
+    apart=st.sampled_from([0, 256]),
 )
 def test_hits_equal_those_of_all_rows_in_order(
-    seed: int, rows: int, names: int, few: int, options: SearchOptions, excludes: bool
+    seed: int,
+    rows: int,
+    names: int,
+    few: int,
+    options: SearchOptions,
+    excludes: bool,
+    filters: bool,
+    apart: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     # Whole numbers, so that no score is rounded: it is known which are equal.
@@ -76,13 +88,15 @@ def test_hits_equal_those_of_all_rows_in_order(
     queries = rng.integers(-2, 3, (4, 3)).astype(np.float32)
     excluded = [f"r{rng.integers(rows)}" if excludes else None for _ in queries]
     asked: list[tuple[int, int]] = []
+    allowed = view.split(rng.random(rows) < 0.6) if filters else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finding, "_FEWEST", few)
         patch.setattr(finding, "_MOST_FOUND", 100)
-        found, exact = finder(view, options, queries, asked).find(excluded)
+        patch.setattr(grouping, "_MOST_APART", apart)
+        found, exact = finder(view, options, queries, asked, allowed).find(excluded)
     assert exact
     assert all(k == 1 or k * count <= 100 or count == 1 for k, count in asked)
-    (everything, slots, _) = view.search(queries, rows, None, exact_rows=None, workers=Workers(1))
+    (everything, slots, _) = view.search(queries, rows, allowed, exact_rows=None, workers=Workers(1))
     for query, hits in enumerate(found):
         assert hits == expected(view, options, everything[query], slots[query], excluded[query])
 

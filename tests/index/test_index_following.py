@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from numpy.typing import NDArray
-
 from tests.index.points import Sighted, at, levels_of, write
+
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.partial import Touched
@@ -237,7 +238,7 @@ def test_parts_are_few_and_each_row_is_copied_a_few_times(collection: Collection
         write(collection, **{f"m{number}": number})
         view = follow(view, collection.fragments())
         sizes = [len(part.segment) for part in view.parts]
-        assert all(size > 2 * after for size, after in zip(sizes, sizes[1:], strict=False))
+        assert all(size > 2 * after for size, after in pairwise(sizes))
     # 40 rows beside 64 are more than half.
     assert view.parts[0].segment is not base
     assert sum(sizes) == len(view) == 104

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tests.index.points import segment, view_of
+
 from trunkline_service.index import gathering
 from trunkline_service.index.gathering import Ask, Gatherer
 from trunkline_service.index.view import Answer, View
@@ -211,7 +211,7 @@ class Interrupted(threading.Event):
         super().__init__()
         self.moment = moment
 
-    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> bool:
         assert super().wait(30) if self.moment is None else self.moment.wait(30)
         raise KeyboardInterrupt
 

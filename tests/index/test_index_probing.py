@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.index.points import Sighted, level, segment
+
 from trunkline_service.index import exact
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.probing import search_part
@@ -68,7 +69,9 @@ def test_the_effort_grows_as_a_filters_share_falls() -> None:
         search_part(part, QUERIES, 5, "cosine", allowed, exact_rows=5, workers=ALONE)
     efforts = [effort for _, effort in asked(part)]
     assert efforts == sorted(efforts)
-    assert all(effort * share >= 10 for effort, share in zip(efforts, (1.0, 0.5, 0.3, 0.1, 0.01), strict=True))
+    assert all(
+        effort * share >= 10 for effort, share in zip(efforts, (1.0, 0.5, 0.3, 0.1, 0.01), strict=True)
+    )
     assert max(efforts) <= 1000
 
 
@@ -101,7 +104,7 @@ def test_a_query_that_finds_too_few_asks_again_alone_with_more_effort_and_exactl
     counts, efforts = zip(*asked(part), strict=True)
     assert set(counts) == {3}
     assert efforts[0] < 500
-    assert all(later == 4 * effort for effort, later in zip(efforts, efforts[1:], strict=False))
+    assert all(later == 4 * effort for effort, later in pairwise(efforts))
     assert efforts[-1] < 1000 <= 4 * efforts[-1]
     assert (positions == brute(part, 5, allowed)).all()
     assert np.isfinite(scores).all()
@@ -110,7 +113,7 @@ def test_a_query_that_finds_too_few_asks_again_alone_with_more_effort_and_exactl
 class HalfBlind(Sighted):
     """Only what its first query asks is seen in full; of the others nothing is with less than all effort."""
 
-    def search(self, queries, k, effort, allowed=None, threads=1):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def search(self, queries, k, effort, allowed=None, threads=1):  # type: ignore[no-untyped-def]
         scores, positions = super().search(
             queries, k, len(self) if len(queries) > 1 else effort, allowed, threads
         )

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-
 from tests.index.points import Sighted, level, segment, view_of
+
 from trunkline_service.errors import InvalidArgument, NotEnoughData
 from trunkline_service.index.card import Recall
 from trunkline_service.index.recall import measure

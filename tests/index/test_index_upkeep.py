@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from tests.index.points import segment, view_of
+
 from trunkline_service.index.card import IndexCard, Level, Recall
 from trunkline_service.index.options import IndexKind, IndexOptions
 from trunkline_service.index.segment import at_fragments

@@ -125,7 +125,7 @@ class Gatherer:
         together = self._take(mine)
         try:
             _answer(together, self._workers)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - raised in the threads of those who asked
             for waiting in together:
                 waiting.error = exc
         finally:

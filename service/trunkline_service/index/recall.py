@@ -70,7 +70,9 @@ def _with_effort_of(view: View, k: int) -> View:
     if indexed is None or level is None:
         return view
     levels = (replace(level, recall=replace(level.recall, k=k + 1)),)
-    return replace(view, parts=(replace(indexed, segment=replace(indexed.segment, levels=levels)), *view.parts[1:]))
+    return replace(
+        view, parts=(replace(indexed, segment=replace(indexed.segment, levels=levels)), *view.parts[1:])
+    )
 
 
 def _drawn(view: View, queries: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from trunkline_service.index.hits import plain_hits, shaped_hits
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.outcome import Hit, Searched, SearchOutcome
 from trunkline_service.index.query import SearchOptions
-from trunkline_service.index.selecting import Selector
+from trunkline_service.index.selecting import Selector, check_same
 from trunkline_service.index.view import Answer, Mask, View
 from trunkline_service.index.views import Views
 from trunkline_service.index.workers import Workers
@@ -48,6 +49,15 @@ class SearchPolicy:
     flat_rows: int = FLAT_ROWS
     refresh_s: float = 0.0
     max_bytes: int = 4 * _GIB
+
+
+class _Asked(NamedTuple):
+    """See `Searcher.search`."""
+
+    queries: NDArray[np.float32]
+    options: SearchOptions
+    exclude_ids: Sequence[str | None] | None
+    space_id: str | None
 
 
 class Searcher:
@@ -98,24 +108,19 @@ class Searcher:
             FailedPrecondition: ``min_version`` was never written.
             CollectionNotFound: The collection was dropped.
         """
+        asked = _Asked(queries, options, exclude_ids, space_id)
         if version is not None:
-            view = self.views.at(collection, version)
-            check_query_space(collection.name, view.spec, space_id)
-            check_queries(queries, view.spec.dim, exclude_ids)
-            return self._in(collection, view, queries, options, exclude_ids)
+            return self._in(collection, self.views.at(collection, version), asked)
         view = self.views.fresh(collection, options.min_version)
-        check_query_space(collection.name, view.spec, space_id)
-        check_queries(queries, view.spec.dim, exclude_ids)
         try:
-            return self._in(collection, view, queries, options, exclude_ids)
-        except (InvalidArgument, StorageError):
-            # The version may have been removed since its view was made: a filter reads the store again.
-            if options.where is None and options.group_by is None:
-                raise
-            latest = self.views.fresh(collection, view.version + 1) if _moved(collection, view) else view
+            return self._in(collection, view, asked)
+        except (InvalidArgument, SpaceMismatch, StorageError):
+            # The version may have been removed since its view was made, and a filter reads the store again;
+            # or within the refresh interval another collection took the name.
+            latest = self.views.latest(collection, options.min_version)
             if latest is view:
                 raise
-            return self._in(collection, latest, queries, options, exclude_ids)
+            return self._in(collection, latest, asked)
 
     def forget(self, collection: Collection) -> None:
         """Lets go of what is in memory of the collection; its next search reads it anew.
@@ -135,10 +140,11 @@ class Searcher:
         self,
         collection: Collection,
         view: View,
-        queries: NDArray[np.float32],
-        options: SearchOptions,
-        exclude_ids: Sequence[str | None] | None,
+        asked: _Asked,
     ) -> SearchOutcome:
+        queries, options, exclude_ids, space_id = asked
+        check_query_space(collection.name, view.spec, space_id)
+        check_queries(queries, view.spec.dim, exclude_ids)
         allowed = self._selector.masks(collection, view, options.where, options.parameters)
         unit = prepared(queries, view.spec.metric)
         gatherer = self._gatherer(collection)
@@ -172,7 +178,9 @@ class Searcher:
             return None
         if column == "label":
             return LabelGroups(view)
-        return ColumnGroups(view, *collection.fragments(view.version).column(column))
+        stored = collection.fragments(view.version)
+        check_same(view, collection.name, stored.uid)
+        return ColumnGroups(view, *stored.column(column))
 
     def _gatherer(self, collection: Collection) -> Gatherer:
         with self._lock:
@@ -228,8 +236,3 @@ def check_query_space(collection: str, spec: CollectionSpec, space_id: str | Non
 
 def _is_plain(options: SearchOptions) -> bool:
     return options.group_by is None and options.collapse is None and options.min_score is None
-
-
-def _moved(collection: Collection, view: View) -> bool:
-    revision = collection.revision
-    return revision.uid != view.uid or revision.version > view.version

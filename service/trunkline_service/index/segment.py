@@ -48,8 +48,11 @@ class Segment:
         return len(self.row_ids)
 
     def level_of(self, k: int) -> Level | None:
-        """For searches of k neighbours; None where all rows are to be compared."""
-        return next((level for level in self.levels if k <= level.recall.k), None)
+        """For searches of k neighbours; None where all rows are to be compared.
+
+        One more than was measured for is no other level: the row that asks is left out of its own neighbours.
+        """
+        return next((level for level in self.levels if k <= level.recall.k + 1), None)
 
     @property
     def nbytes(self) -> int:

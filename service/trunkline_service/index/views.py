@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.errors import FailedPrecondition, StorageError
-from trunkline_service.index.following import follow
+from trunkline_service.index.following import flat_view, follow
 from trunkline_service.index.view import View
 
 _ATTEMPTS = 3
-# Older versions that are kept; they share with the latest what is the same in both.
+# Older versions of a collection that are kept.
 _PAST = 4
 
 
@@ -26,11 +26,20 @@ class _Entry:
         lock: Held by who makes a newer view.
         view: The newest one; None before the first.
         checked: When the store last said that it is the newest, by the clock.
+        past: Older versions, by their number; they share with the newest what is the same in both.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
     checked: float = 0.0
+    past: OrderedDict[int, View] = field(default_factory=OrderedDict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept, shared segments once."""
+        views = [*self.past.values(), *([] if self.view is None else [self.view])]
+        segments = {id(part.segment): part.segment for view in views for part in view.parts}
+        return sum(segment.nbytes for segment in segments.values())
 
 
 class Views:
@@ -58,7 +67,6 @@ class Views:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._past: OrderedDict[tuple[str, int], View] = OrderedDict()
 
     def fresh(self, collection: Collection, min_version: int = 0) -> View:
         """The collection's latest version, or one that was the latest within ``refresh_s``.
@@ -73,9 +81,16 @@ class Views:
             StorageError: It can't be read.
         """
         entry = self._entry(collection)
+        # Looked at before the view: who makes a newer one puts it there first.
+        recent = self._is_recent(entry)
         view = entry.view
-        if view is not None and view.version >= min_version and self._is_recent(entry):
+        if recent and view is not None and view.version >= min_version:
             return view
+        return self.latest(collection, min_version)
+
+    def latest(self, collection: Collection, min_version: int = 0) -> View:
+        """As `fresh`, and the store is asked, whatever the refresh interval."""
+        entry = self._entry(collection)
         asked = self._clock()
         now = collection.fragments()
         if now.version < min_version:
@@ -102,16 +117,20 @@ class Views:
         latest = self.fresh(collection)
         if version == latest.version:
             return latest
-        key = (latest.uid, version)
+        entry = self._entry(collection)
         with self._lock:
-            if key in self._past:
-                self._past.move_to_end(key)
-                return self._past[key]
-        view = follow(latest, collection.fragments(version))
+            known = entry.past.get(version)
+            if known is not None and known.uid == latest.uid:
+                entry.past.move_to_end(version)
+                return known
+        now = collection.fragments(version)
+        view = follow(latest, now) if now.uid == latest.uid else flat_view(now)
         with self._lock:
-            self._past[key] = view
-            while len(self._past) > _PAST:
-                self._past.popitem(last=False)
+            # Where the collection was forgotten meanwhile, nobody looks into this entry any more.
+            entry.past[version] = view
+            while len(entry.past) > _PAST:
+                entry.past.popitem(last=False)
+        self._make_room(collection.key)
         return view
 
     def known(self, collection: Collection) -> View | None:
@@ -144,9 +163,6 @@ class Views:
         """
         entry = self._entry(collection)
         with entry.lock, self._lock:
-            if entry.view is not None:
-                for key in [key for key in self._past if key[0] == entry.view.uid]:
-                    del self._past[key]
             entry.view = None
             self._entries.pop(collection.key, None)
 
@@ -183,7 +199,7 @@ class Views:
 
     def _make_room(self, kept_key: str) -> None:
         with self._lock:
-            sizes = {key: entry.view.nbytes for key, entry in self._entries.items() if entry.view is not None}
+            sizes = {key: entry.nbytes for key, entry in self._entries.items() if entry.view is not None}
             total = sum(sizes.values())
             for key, size in list(sizes.items()):
                 if total <= self._max_bytes or key == kept_key:

@@ -75,6 +75,13 @@ def test_the_newest_is_of_the_latest_version_and_of_those_made_last(
     assert any_store.newest(COLLECTION, UID, spec, at_most=8) is None
 
 
+def summed(text: str) -> str:
+    """The card with the sum that it should have."""
+    document = json.loads(text)
+    rest = {key: value for key, value in document.items() if key not in ("schema_version", "sha256")}
+    return json.dumps({**document, "sha256": card_json.sum_of(rest)})
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -106,7 +113,8 @@ def test_a_card_that_is_no_use_is_told_once_and_passed_over(
     else:
         changed = change(path.read_text())
         assert changed != path.read_text()
-        path.write_text(changed)
+        # Else the sum would tell; a file that is cut off has none.
+        path.write_text(summed(changed) if changed.endswith("}\n") else changed)
     with caplog.at_level(logging.WARNING):
         assert store.newest(COLLECTION, UID, spec) == older
         assert store.newest(COLLECTION, UID, spec) == older

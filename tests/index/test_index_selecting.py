@@ -1,0 +1,140 @@
+"""Conditions become masks, are asked of the store once a version, and keep nothing else in memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.index.points import SPEC, write
+
+from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.rows import Row
+from trunkline_service.collections.store import CollectionStore
+from trunkline_service.errors import InvalidArgument, StorageError
+from trunkline_service.index import selecting
+from trunkline_service.index.following import flat_view, follow
+from trunkline_service.index.selecting import Selector
+from trunkline_service.index.view import Mask, View
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CollectionStore:
+    return CollectionStore(tmp_path)
+
+
+@pytest.fixture
+def collection(store: CollectionStore) -> Collection:
+    made = store.create("points", SPEC)
+    write(made, a1=0, b1=1, a2=2, b2=3, a3=4)
+    return made
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How often the store was asked."""
+    calls: list[str] = []
+    row_ids = Collection.row_ids
+
+    def counted(self: Collection, where: str, *arguments: Any, **options: Any) -> Any:
+        calls.append(where)
+        return row_ids(self, where, *arguments, **options)
+
+    monkeypatch.setattr(Collection, "row_ids", counted)
+    return lambda: len(calls)
+
+
+def named(view: View, masks: tuple[Mask, ...] | None) -> set[str]:
+    assert masks is not None
+    return {
+        name
+        for part, mask in zip(view.parts, masks, strict=True)
+        for name, there in zip(part.segment.ids.to_pylist(), mask, strict=True)
+        if there
+    }
+
+
+def test_masks_are_of_the_rows_that_a_condition_lets_through_and_that_live(collection: Collection) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    collection.delete(["a1"])
+    write(collection, a2=90, a4=91)
+    collection.upsert([Row("a5", None, "a", status="error", error="why")], space_id="sp1-a", decode="exact")
+    view = follow(view, collection.fragments())
+    assert len(view.parts) == 2
+    assert named(view, selector.masks(collection, view, "label = ?", ["a"])) == {"a2", "a3", "a4"}
+    masks = selector.masks(collection, view, "id = 'a2'", ())
+    assert masks is not None
+    assert sum(int(mask.sum()) for mask in masks) == 1
+    assert named(view, selector.masks(collection, view, "label = 'z'", ())) == set()
+    assert selector.masks(collection, view, None, ()) is None
+    with pytest.raises(InvalidArgument, match="colour"):
+        selector.masks(collection, view, "colour = 'red'", ())
+
+
+def test_a_view_without_rows_has_no_masks(store: CollectionStore) -> None:
+    empty = store.create("empty", SPEC)
+    assert Selector().masks(empty, flat_view(empty.fragments()), "label = 'a'", ()) == ()
+
+
+def test_a_condition_is_asked_of_the_store_once_a_version(
+    collection: Collection, resolved: Callable[[], int]
+) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    first = selector.masks(collection, view, "label = ?", ["a"])
+    assert selector.masks(collection, view, "label = ?", ["a"]) is first
+    assert resolved() == 1
+    assert named(view, selector.masks(collection, view, "label = ?", ["b"])) == {"b1", "b2"}
+    assert resolved() == 2
+    write(collection, a9=1)
+    newer = follow(view, collection.fragments())
+    assert named(newer, selector.masks(collection, newer, "label = ?", ["a"])) == {"a1", "a2", "a3", "a9"}
+    assert resolved() == 3
+    # A view of the same version may have its rows in other places.
+    anew = flat_view(collection.fragments())
+    assert named(anew, selector.masks(collection, anew, "label = ?", ["a"])) == {"a1", "a2", "a3", "a9"}
+    assert resolved() == 4
+    selector.forget(view.uid)
+    selector.masks(collection, anew, "label = ?", ["a"])
+    assert resolved() == 5
+
+
+def test_only_the_latest_conditions_are_kept(
+    collection: Collection, resolved: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "_KEPT", 2)
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    for label in ("a", "b", "a", "c", "a"):
+        selector.masks(collection, view, "label = ?", [label])
+    assert resolved() == 3
+    selector.masks(collection, view, "label = ?", ["b"])
+    assert resolved() == 4
+
+
+def test_a_condition_that_is_kept_keeps_no_view(collection: Collection) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    selector.masks(collection, view, "label = 'a'", ())
+    kept = weakref.ref(view)
+    del view
+    gc.collect()
+    assert kept() is None
+
+
+def test_rows_of_another_collection_of_the_name_are_not_taken_for_its_own(
+    store: CollectionStore, collection: Collection
+) -> None:
+    view = flat_view(collection.fragments())
+    store.drop("points")
+    anew = store.create("points", SPEC)
+    write(anew, b1=0, a1=1)
+    assert anew.version == view.version
+    assert np.isin(anew.row_ids("label = 'a'"), view.parts[0].segment.row_ids).all()
+    with pytest.raises(StorageError, match="'points' was dropped and made anew"):
+        Selector().masks(anew, view, "label = 'a'", ())
