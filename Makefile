@@ -38,7 +38,7 @@ demo: $(VENV)/.server  ## Watch it work: serve, embed, learn, look up (IMAGES=fo
 	$(BIN)/trunkline demo $(IMAGES)
 
 test: $(VENV)/.all lint  ## Lint, then all tests, against the built wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.all protos  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

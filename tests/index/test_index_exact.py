@@ -163,6 +163,43 @@ def test_a_vector_of_zeros_scores_zero_and_no_length_is_too_extreme() -> None:
     assert scores[1].tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e-20, 1e15, 1e18, 1e19, 1e25, 1e38])
+@pytest.mark.parametrize("share", [None, 0.2, 0.7])
+def test_no_size_of_values_is_beyond_search(metric: str, size: float, share: float | None) -> None:
+    rng = np.random.default_rng(3)
+    vectors = (rng.uniform(-1, 1, (300, 6)) * size).astype(np.float32)
+    asked = (rng.uniform(-1, 1, (4, 6)) * size).astype(np.float32)
+    allowed = None if share is None else rng.random(300) < share
+    right = truth(asked, vectors, metric)
+    right[:, np.zeros(300, bool) if allowed is None else ~allowed] = -np.inf
+    scores, positions = search(asked, vectors, 10, metric, allowed)
+    best = -np.sort(-right, axis=1)[:, :10]
+    np.testing.assert_allclose(np.take_along_axis(right, positions, axis=1), best, rtol=1e-5)
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+def test_one_row_beyond_single_precision_hides_no_other(metric: str) -> None:
+    rng = np.random.default_rng(4)
+    vectors, asked = rng.standard_normal((500, 5), np.float32), rng.standard_normal((2, 5), np.float32)
+    vectors[7], vectors[300] = 3e38, -3e38
+    scores, positions = search(asked, vectors, 500, metric)
+    right = truth(asked, vectors, metric)
+    assert (np.sort(positions, axis=1) == np.arange(500)).all()
+    found = np.take_along_axis(right, positions, axis=1)
+    np.testing.assert_allclose(found, -np.sort(-right, axis=1), atol=1e-5, rtol=1e-6)
+    assert np.isfinite(scores).all()
+
+
+def test_products_of_zero_are_not_too_faint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "nearest_in_double", lambda *_: pytest.fail("double precision was asked for"))
+    rows = np.eye(8, dtype=np.float32)
+    assert search(rows[:1], rows[1:], 3, "dot")[1].tolist() == [[0, 1, 2]]
+    assert search(np.zeros((1, 8), np.float32), rows, 3, "dot")[1].tolist() == [[0, 1, 2]]
+    assert search(rows[:1], np.zeros((4, 8), np.float32), 3, "dot")[1].tolist() == [[0, 1, 2]]
+
+
 def test_preparing_does_not_change_the_vectors_unless_it_is_told_to() -> None:
     vectors = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     unit = prepared(vectors, "cosine")

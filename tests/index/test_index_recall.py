@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.index.points import Sighted, level, segment, view_of
 
-from trunkline_service.errors import InvalidArgument, NotEnoughData
+from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData
 from trunkline_service.index.card import Recall
 from trunkline_service.index.recall import measure
 from trunkline_service.index.segment import at_fragments
@@ -61,7 +61,7 @@ def share_seen(wide: NDArray[np.float64], query: int, k: int, metric: str) -> fl
     return len(best - set(range(100, 300))) / k
 
 
-@pytest.mark.parametrize("k", [5, 6, 50])
+@pytest.mark.parametrize("k", [5, 7, 51])
 def test_what_is_measured_is_the_effort_that_searches_of_as_many_neighbours_use(k: int) -> None:
     view = view_of(segment(VECTORS, effort=1))
     part = view.parts[0]
@@ -72,8 +72,8 @@ def test_what_is_measured_is_the_effort_that_searches_of_as_many_neighbours_use(
     found = measured(view, k=k)
     view.search(VECTORS[:1], k, None, exact_rows=0, workers=Workers(1))
     efforts = [effort for _, effort in structure.asked]
-    assert efforts == {5: [100, 100], 6: [200, 200], 50: []}[k]
-    assert (found.measured == 1.0) is (k == 50)
+    assert efforts == {5: [100, 100], 7: [200, 200], 51: []}[k]
+    assert (found.measured == 1.0) is (k == 51)
 
 
 def test_rows_beside_the_structure_are_asked_first_and_dead_ones_never() -> None:
@@ -111,3 +111,18 @@ def test_the_same_seed_asks_the_same_rows() -> None:
     view = view_of(segment(VECTORS, effort=120))
     assert measured(view, seed=1) == measured(view, seed=1)
     assert measured(view, seed=1, queries=10) != measured(view, seed=2, queries=10)
+
+
+@pytest.mark.parametrize("asked", [1, 2, 3, 4, 5])
+def test_it_can_be_called_off_between_blocks(asked: int) -> None:
+    left = iter([False] * (asked - 1))
+    with pytest.raises(Cancelled):
+        measure(
+            view_of(segment(VECTORS)),
+            5,
+            100,
+            exact_rows=0,
+            workers=Workers(1),
+            cancelled=lambda: next(left, True),
+        )
+    assert list(left) == []

@@ -138,6 +138,38 @@ def test_conditions_and_exclusion_leave_k_hits(collection: Collection, searcher:
     assert ids(searcher, collection, 0, where="label = 'c'") == [[]]
 
 
+def test_a_version_before_the_min_version_is_refused(collection: Collection, searcher: Searcher) -> None:
+    write(collection, a=0)
+    old = collection.version
+    write(collection, b=1)
+    options = SearchOptions(k=1, min_version=old)
+    assert searcher.search(collection, at(0), options, version=old).version == old
+    for refused in (old - 1, 1):
+        words = f"version {refused} of collection 'points' is searched, and min_version is {old}"
+        with pytest.raises(InvalidArgument, match=words):
+            searcher.search(collection, at(0), options, version=refused)
+
+
+@pytest.mark.parametrize("metric", ["dot", "euclidean"])
+@pytest.mark.parametrize("size", [1e-30, 1e25, 3e38])
+def test_values_beyond_single_precision_are_ranked_across_versions(
+    store: CollectionStore, searcher: Searcher, metric: str, size: float
+) -> None:
+    collection = store.create("long", dataclasses.replace(SPEC, metric=metric))
+    vectors = {
+        name: np.array([x, 1.0]) * size for name, x in (("c", 0.5), ("d", -1.0), ("a", 0.9), ("b", 0.7))
+    }
+    for name, vector in vectors.items():
+        collection.upsert([Row(name, vector.astype(np.float32))], space_id="sp1-a", decode="exact")
+        # Each is a part of its own, or is merged with those before it.
+        searcher.views.fresh(collection)
+    outcome = searcher.search(collection, np.array([[size, 0]], np.float32), SearchOptions(k=4))
+    (hits,) = outcome.hits
+    assert [hit.id for hit in hits] == ["a", "b", "c", "d"]
+    assert np.isfinite([hit.score for hit in hits]).all()
+    assert outcome.searched.exact
+
+
 def test_a_radius_groups_and_near_identical_rows(collection: Collection, searcher: Searcher) -> None:
     write(collection, a1=0, a2=1, b1=20, b2=30, a3=60)
     assert ids(searcher, collection, 0, min_score=float(np.cos(np.deg2rad(25)))) == [["a1", "a2", "b1"]]

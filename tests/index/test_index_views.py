@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.index.points import SPEC, write
 
@@ -129,6 +130,24 @@ def test_a_min_version_is_waited_for_by_nobody(collection: Collection, load: Loa
     assert names(views.fresh(collection)) == {"a", "b"}
 
 
+def test_a_min_version_is_of_the_collection_that_has_the_name_now(
+    store: CollectionStore, collection: Collection, load: Loads, clock: Clock
+) -> None:
+    views = viewing(load, clock, refresh_s=1000)
+    for number in range(5):
+        write(collection, **{f"a{number}": 1})
+    old = views.fresh(collection)
+    store.drop("points")
+    with pytest.raises(CollectionNotFound):
+        views.fresh(collection, 1)
+    anew = store.create("points", SPEC)
+    write(anew, z=90)
+    assert anew.version < old.version
+    assert names(views.fresh(collection, anew.version)) == {"z"}
+    with pytest.raises(FailedPrecondition, match="never written"):
+        views.fresh(collection, old.version)
+
+
 def test_a_view_is_not_taken_for_fresh_because_a_newer_one_is(
     collection: Collection, load: Loads, clock: Clock
 ) -> None:
@@ -242,6 +261,62 @@ def test_the_collections_searched_longest_ago_leave_memory_first(
     assert views.known(three) is None
 
 
+def test_a_large_collection_and_a_small_one_in_turn_are_each_read_once(
+    store: CollectionStore, collection: Collection, load: Loads, clock: Clock
+) -> None:
+    write(collection, **{f"a{number}": number for number in range(30)})
+    small = store.create("small", SPEC)
+    write(small, a=0)
+    views = viewing(load, clock, max_bytes=flat_view(collection.fragments()).nbytes // 2)
+    for _ in range(20):
+        views.fresh(collection)
+        views.fresh(small)
+    assert load.names == ["points", "small"]
+
+
+def test_the_largest_goes_too_where_only_smaller_ones_are_asked_for(
+    store: CollectionStore, collection: Collection, load: Loads, clock: Clock
+) -> None:
+    write(collection, **{f"a{number}": number for number in range(30)})
+    others = [store.create(name, SPEC) for name in ("one", "two")]
+    for other in others:
+        write(other, a=0)
+    size = flat_view(others[0].fragments()).nbytes
+    views = viewing(load, clock, max_bytes=2 * size)
+    views.fresh(collection)
+    for _ in range(50):
+        for other in others:
+            views.fresh(other)
+    assert views.known(collection) is None
+    assert len(load.names) < 15
+
+
+def test_what_is_mapped_takes_no_memory(
+    collection: Collection, clock: Clock, store: CollectionStore, tmp_path: Path
+) -> None:
+    read: list[str] = []
+
+    def load(asked: Collection, now: Fragments) -> View:
+        read.append(asked.name)
+        view = flat_view(now)
+        (part,) = view.parts
+        path = tmp_path / f"{asked.name}.f32"
+        part.segment.vectors.tofile(path)
+        mapped = np.asarray(np.memmap(path, np.float32, "r", shape=part.segment.vectors.shape))[:]
+        segment = dataclasses.replace(part.segment, vectors=mapped)
+        assert segment.nbytes == part.segment.nbytes - mapped.nbytes
+        return dataclasses.replace(view, parts=(dataclasses.replace(part, segment=segment),))
+
+    other = store.create("other", SPEC)
+    for each in (collection, other):
+        write(each, **{f"a{number}": number for number in range(50)})
+    texts = flat_view(other.fragments()).nbytes - 50 * 2 * 4
+    views = Views(load, 0, 2 * texts + 100, clock)
+    for each in (collection, other, collection, other):
+        views.fresh(each)
+    assert read == ["points", "other"]
+
+
 def test_one_collection_that_is_too_large_is_kept_alone(
     store: CollectionStore, collection: Collection, load: Loads, clock: Clock
 ) -> None:
@@ -291,7 +366,7 @@ def test_what_is_forgotten_is_let_go_older_versions_too(
     store: CollectionStore, collection: Collection, load: Loads, clock: Clock
 ) -> None:
     other = store.create("other", SPEC)
-    write(other, a=0)
+    write(other, **{f"a{number}": number for number in range(9)})
     old = collection.version
     write(collection, b=1)
     for evicted in (False, True):

@@ -14,6 +14,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.errors import InvalidArgument, StorageError
 from trunkline_service.index import segment
+from trunkline_service.index.options import IndexOptions
 from trunkline_service.server.row_converters import value_to
 from trunkline_service.server.servicers.collections import CollectionsServicer
 from trunkline_service.server.servicers.search import SearchServicer
@@ -248,3 +249,11 @@ def test_a_version_is_described_with_its_own_columns(add, servicer):
     asked = collections_pb2.ScanRequest(collection=f"c@{version}")
     (batch,) = servicer.Scan(asked, Context())
     assert [(row.id, list(row.metadata)) for row in batch.rows] == [("a", ["n"])]
+
+
+def test_dropping_deletes_the_indexes_too(servicer, workspace, add, tmp_path):
+    add(("a", 0, ALL), ("b", 1, ALL))
+    workspace.build_index("c", IndexOptions("flat"))
+    assert (tmp_path / "data" / "indexes" / "c").exists()
+    servicer.DropCollection(collections_pb2.DropCollectionRequest(collection="c"), Context())
+    assert not (tmp_path / "data" / "indexes" / "c").exists()

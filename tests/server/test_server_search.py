@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -13,7 +14,7 @@ import trunkline
 from trunkline_protos.v1 import common_pb2, search_pb2
 from trunkline_service.batching.request import Timings
 from trunkline_service.errors import Cancelled, FailedPrecondition, InvalidArgument
-from trunkline_service.index.card import IndexCard, IndexFile, Recall, Setting
+from trunkline_service.index.card import IndexCard, IndexFile, Level, Recall, Setting
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.outcome import Hit, Searched, SearchOutcome
 from trunkline_service.index.query import SearchOptions
@@ -51,6 +52,7 @@ CARD = IndexCard(
     files=(IndexFile("a", 30, "00"), IndexFile("b", 70, "11")),
     made_by={"faiss": "1"},
     created_at="2026-01-01T00:00:00+00:00",
+    levels=(Level(64, RECALL), Level(128, replace(RECALL, k=100))),
 )
 STATE = IndexState(
     collection="photos",
@@ -245,6 +247,8 @@ def test_an_index_is_told_whole(client):
     assert (build.id, build.memory_bytes, build.stored_bytes) == (CARD.build, CARD.nbytes, 100)
     assert (vars(build.recall), vars(build.options)) == (vars(RECALL), vars(WISHED))
     assert [vars(setting) for setting in build.settings] == [vars(setting) for setting in CARD.settings]
+    assert [(level.effort, level.recall.k) for level in build.levels] == [(64, 10), (128, 100)]
+    assert vars(build.levels[0].recall) == vars(RECALL)
 
 
 @pytest.mark.parametrize("call", ["set_index", "build_index"])

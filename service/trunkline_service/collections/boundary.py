@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from trunkline_service.collections.filters import shown
 from trunkline_service.errors import (
     CollectionNotFound,
     InvalidArgument,
@@ -17,10 +18,15 @@ from trunkline_service.errors import (
 # Lance ends its messages with the places in its own source that they passed through.
 _SOURCE_PLACE = re.compile(r",?\s*\S+\.rs:\d+(:\d+)?")
 _BAD_FILTER = re.compile(
-    r"invalid user input|schema error|error during planning|execution error|cast error", re.IGNORECASE
+    r"invalid user input|schema error|error during planning|execution error|cast error|feature is not implemented",
+    re.IGNORECASE,
 )
 # Lance lists the columns as well, those of its own among them.
 _VALID_FIELDS = re.compile(r"\.?\s*Valid fields are .*", re.DOTALL)
+# Planning reads nothing, whatever Lance names its errors.
+_NOT_PLANNED = re.compile(r"error optimizing sql filter", re.IGNORECASE)
+# DataFusion prints its own structures.
+_MOST_SAID = 400
 _READ_FAULT = re.compile(r"LanceError\(IO\)|not found: ")
 _NO_SPACE = re.compile(r"no space left|os error 28\b|disk quota|os error 122\b", re.IGNORECASE)
 _CONFLICT = re.compile(
@@ -52,14 +58,20 @@ def storage_errors(name: str, action: str, *, where: str | None = None, columns:
         raise
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as exc:
         text = _plain(exc)
-        if where is not None and _BAD_FILTER.search(str(exc)) and not _READ_FAULT.search(str(exc)):
+        if where is not None and _is_of_filter(str(exc)):
             raise InvalidArgument(
-                f"where {where!r} can't be used on collection {name!r}: {_without_columns(text)} "
+                f"where {shown(where)} can't be used on collection {name!r}: {_without_columns(text)} "
                 f"The columns are {columns}"
             ) from exc
         if _ABSENT.search(text):
             raise CollectionNotFound(f"there is no collection {name!r} (any more)") from exc
         raise StorageError(f"collection {name!r} can't be {action}: {text}{_remedy(exc, text)}") from exc
+
+
+def _is_of_filter(text: str) -> bool:
+    if _NOT_PLANNED.search(text):
+        return True
+    return bool(_BAD_FILTER.search(text)) and not _READ_FAULT.search(text)
 
 
 def _plain(exc: Exception) -> str:
@@ -69,6 +81,8 @@ def _plain(exc: Exception) -> str:
 
 def _without_columns(text: str) -> str:
     said = _VALID_FIELDS.sub("", text).rstrip(". ")
+    if len(said) > _MOST_SAID:
+        said = f"{said[:_MOST_SAID]}..."
     return said if said.endswith("?") else f"{said}."
 
 

@@ -8,6 +8,7 @@ follows it. So the text is read here, token by token, as SQL's literals and comm
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,27 @@ from trunkline_service.collections.metadata import Scalar
 from trunkline_service.errors import InvalidArgument
 
 # A doubled quote inside a literal or a quoted name stands for the quote itself (SQL-92, 5.3).
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"""
+    (?P<literal> '(?:[^']|'')*' | (?:timestamp|date)\s*'(?:[^']|'')*' | \.?\d+(?:\.\d*)?(?:e[+-]?\d+)? )
+    | (?P<blank> \s+ | --[^\n]* | /\*.*?\*/ )
+    | (?P<word> "(?:[^"]|"")*" | `[^`]*` | \w+ | \? )
+    | (?P<sign> <= | >= | <> | != | \|\| | :: | . )
+    """,
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
+
+MAX_OPERATORS = 150
+"""Of one condition, also inside functions; a list of literals has none.
+
+DataFusion goes through an expression by recursion, and a stack that overflows ends the process. By trying, on
+threads of 8 MB: 350 ``IS TRUE`` one after the other did, 800 ``+``, 900 ``::``, 1,000 ``=`` or ``||``.
+"""
+MAX_DEPTH = 12
+"""Of brackets in brackets. The time to read ``NOT (`` and ``coalesce(`` doubles with each: 18 took 4 s."""
+MAX_LENGTH = 64 * 1024
+"""Characters of a condition, without its literals, blanks and comments."""
+_SHOWN = 300
 
 _LEAST_INT = -(2**63)
 
@@ -29,7 +50,8 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
         parameters: Their values, in order.
 
     Raises:
-        InvalidArgument: Not as many values as parameters, brackets or quotes that don't match, or ``;``.
+        InvalidArgument: Not as many values as parameters, a value that is no number, brackets or quotes that
+            don't match, ``;``, or more than `MAX_OPERATORS`, `MAX_DEPTH` or `MAX_LENGTH`.
     """
     if where is None:
         if parameters:
@@ -37,29 +59,107 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
         return None
     values = list(parameters)
     written: list[str] = []
-    used = depth = 0
-    for piece in _TOKEN.findall(where):
+    used = 0
+    effort = _Effort(where)
+    for token in _TOKEN.finditer(where):
+        piece, kind = token[0], token.lastgroup or ""
+        if piece in ("'", '"', "`", ";"):
+            raise _unmatched(where)
+        effort.see(piece, kind)
         if piece == "?":
             if used == len(values):
                 raise _wrong_count(where, len(values))
-            written.append(literal(values[used]))
+            written.append(_bound(values[used], used + 1))
             used += 1
-            continue
-        depth += (piece == "(") - (piece == ")")
-        # One that closes what it did not open would end the enclosing pair, and what follows be dropped.
-        if depth < 0 or piece in ("'", '"', "`", ";"):
-            raise InvalidArgument(f"where {where!r}: brackets and quotes don't match, or it holds a ';'")
-        written.append(" " if piece.startswith(("--", "/*")) else piece)
+        else:
+            written.append(" " if piece.startswith(("--", "/*")) else piece)
     if used != len(values):
         raise _wrong_count(where, len(values))
-    if depth:
-        raise InvalidArgument(f"where {where!r}: a bracket is not closed")
+    if effort.depth:
+        raise InvalidArgument(f"where {shown(where)}: a bracket is not closed")
     return f"({''.join(written)})"
+
+
+def shown(where: str) -> str:
+    """A condition as messages quote it: its beginning, where it is long."""
+    return repr(where if len(where) <= _SHOWN else f"{where[:_SHOWN]}...")
+
+
+class _Effort:
+    """How deep and how long a condition is; refuses one that is more than DataFusion can take.
+
+    An operator is a sign, or whatever follows an operand without a sign: ``IS`` after a column, ``AND`` after a
+    literal. A comma is one too, save after a literal and a parameter: those may be many.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._operators = self._length = self.depth = 0
+        # What the piece before was: "" for none that could be an operand.
+        self._before = ""
+        self._opened = True
+
+    def see(self, piece: str, kind: str) -> None:
+        """Counts the next piece.
+
+        Raises:
+            InvalidArgument: It is one too many, or it closes a bracket that was not opened.
+        """
+        if kind == "blank":
+            return
+        if kind == "literal" or piece == "?":
+            self._operators += bool(self._before)
+            self._before, self._opened = "value", False
+        elif kind == "word":
+            self._length += len(piece)
+            self._operators += bool(self._before)
+            # A word after an operand is an operator, and what follows it is an operand.
+            self._before, self._opened = "" if self._before else "operand", False
+        else:
+            self._sign(piece)
+        self._check()
+
+    def _sign(self, piece: str) -> None:
+        self._length += len(piece)
+        if piece in "([":
+            self.depth += piece == "("
+            self._operators += piece == "["
+            self._before, self._opened = "", True
+        elif piece == ")":
+            self.depth -= 1
+            # One that closes what it did not open would end the enclosing pair, and what follows be dropped.
+            if self.depth < 0:
+                raise _unmatched(self._where)
+            self._before, self._opened = "operand", False
+        elif piece == ",":
+            self._operators += self._before == "operand"
+            self._before, self._opened = "", True
+        else:
+            # The sign of a number in a list is part of it.
+            self._operators += not (piece in "+-" and self._opened)
+            self._before, self._opened = ("operand" if piece == "]" else ""), False
+
+    def _check(self) -> None:
+        if self._operators > MAX_OPERATORS:
+            raise InvalidArgument(
+                f"where {shown(self._where)} has more than {MAX_OPERATORS} operators; write column IN (?, ?, ...) "
+                "instead of many OR, send literals as parameters, or store what is computed in a column of its own"
+            )
+        if self.depth > MAX_DEPTH:
+            raise InvalidArgument(
+                f"where {shown(self._where)} has brackets more than {MAX_DEPTH} deep; leave out those that are not "
+                "needed, or store what is computed in a column of its own"
+            )
+        if self._length > MAX_LENGTH:
+            raise InvalidArgument(
+                f"where {shown(self._where)} has more than {MAX_LENGTH:,} characters beside its literals; write "
+                "column IN (?, ?, ...) with parameters"
+            )
 
 
 def unbound(condition: str) -> str:
     """A bound condition as its caller wrote it, but for values in the place of parameters."""
-    pieces = _TOKEN.findall(condition)
+    pieces = [token[0] for token in _TOKEN.finditer(condition)]
     depths = itertools.accumulate((piece == "(") - (piece == ")") for piece in pieces)
     # Two that were joined are left as they are.
     enclosed = pieces[:1] == ["("] and list(depths).index(0) == len(pieces) - 1
@@ -87,7 +187,19 @@ def any_of(column: str, values: Sequence[str]) -> str:
     return f"{column} IN ({','.join(map(literal, values))})"
 
 
+def _bound(value: Scalar, number: int) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidArgument(
+            f"parameter {number} is {value}, which a condition can't compare with; leave it out, or compare with a "
+            "finite number"
+        )
+    return literal(value)
+
+
+def _unmatched(where: str) -> InvalidArgument:
+    return InvalidArgument(f"where {shown(where)}: brackets and quotes don't match, or it holds a ';'")
+
+
 def _wrong_count(where: str, given: int) -> InvalidArgument:
-    return InvalidArgument(
-        f"where {where!r} takes {_TOKEN.findall(where).count('?')} parameters, {given} are given"
-    )
+    taken = sum(token[0] == "?" for token in _TOKEN.finditer(where))
+    return InvalidArgument(f"where {shown(where)} takes {taken} parameters, {given} are given")

@@ -8,15 +8,16 @@ anything else looks at them, so that selecting takes a small part of the time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.index.doubting import in_doubt, nearest_in_double
+from trunkline_service.index.doubting import in_doubt, nearest_in_double, too_faint
 from trunkline_service.index.metric import pair_scores
 from trunkline_service.index.workers import Workers
 
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating[Any]]
 Positions = NDArray[np.int64]
 
 # A block's scores fit the second-level cache of a core, its vectors the third.
@@ -54,20 +55,25 @@ def nearest(
         workers: Threads to share the rows out among; None for the caller's alone.
 
     Returns:
-        float32 (Q, k) and int64 (Q, k). Where fewer than k rows may be found, the rest is ``-inf`` and
-        ``-1``. A pair's score is the same whatever else is searched beside it.
+        Scores (Q, k) and int64 (Q, k). Where fewer than k rows may be found, the rest is ``-inf`` and
+        ``-1``. A pair's score is the same whatever else is searched beside it. Scores are float32; float64
+        where products are more or less than float32 holds.
     """
     wanted = k + _SPARE if metric == "euclidean" else k
     if not len(queries) or not len(vectors):
         return ranked(*_nothing(len(queries)), k)
     chosen = _chosen(allowed)
+    lost: list[bool] = []
 
     def scan(start: int, end: int) -> tuple[Scores, Positions]:
         best = _Best(len(queries), min(wanted, end - start))
-        if chosen is None:
-            _scan(_Columns(queries), vectors, best, (start, end), allowed, half_squares)
-        else:
-            _scan_some(_Columns(queries), vectors, best, chosen[start:end], half_squares)
+        # What is more than float32 holds is looked for again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if chosen is None:
+                _scan(_Columns(queries), vectors, best, (start, end), allowed, half_squares)
+            else:
+                _scan_some(_Columns(queries), vectors, best, chosen[start:end], half_squares)
+        lost.append(best.lost)
         return best.found()
 
     count = len(vectors) if chosen is None else len(chosen)
@@ -76,13 +82,34 @@ def nearest(
     least = max(1, _WORTH_A_THREAD // (len(queries) * vectors.shape[1]))
     parts = (workers or Workers(1)).shared_out(count, least, scan)
     kept, positions = merged(parts, wanted)
+    if any(lost):
+        return _in_double(queries, vectors, k, metric, allowed)
     scores, positions = ranked(rescored(queries, vectors, positions, metric), positions, k)
+    if metric == "cosine":
+        return scores, positions
     if half_squares is not None:
         doubtful = in_doubt(queries, half_squares, kept[:, -1], scores[:, -1])
-        if len(doubtful):
-            some, anew = queries[doubtful], nearest_in_double(queries[doubtful], vectors, k, allowed)
-            scores[doubtful], positions[doubtful] = ranked(rescored(some, vectors, anew, metric), anew, k)
+    else:
+        doubtful = too_faint(queries, vectors, kept[:, 0])
+    if len(doubtful):
+        anew, names = _in_double(queries[doubtful], vectors, k, metric, allowed)
+        scores = scores.astype(anew.dtype, copy=False)
+        scores[doubtful], positions[doubtful] = anew, names
     return scores, positions
+
+
+def _in_double(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k: int,
+    metric: str,
+    allowed: NDArray[np.bool_] | None,
+) -> tuple[Scores, Positions]:
+    """See `nearest`. Distances are of the size of the values, and float32 holds them."""
+    scores, positions = nearest_in_double(queries, vectors, k, metric, allowed)
+    if metric == "euclidean":
+        return ranked(rescored(queries, vectors, positions, metric), positions, k)
+    return ranked(scores, positions, k)
 
 
 def half_squares_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,7 +117,8 @@ def half_squares_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     halves = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), _MOST_ROWS):
         block = vectors[start : start + _MOST_ROWS]
-        np.einsum("ij,ij->i", block, block, out=halves[start : start + _MOST_ROWS])
+        with np.errstate(over="ignore"):
+            np.einsum("ij,ij->i", block, block, out=halves[start : start + _MOST_ROWS])
     return halves / np.float32(2)
 
 
@@ -154,6 +182,7 @@ def _scan(
         scores = columns.products(vectors[block], min(rows, bounds[1] - bounds[0]))
         if half_squares is not None:
             scores -= half_squares[block, None]
+        best.check(scores)
         if allowed is not None:
             scores[~allowed[block]] = -np.inf
         best.add(scores, start)
@@ -172,6 +201,7 @@ def _scan_some(
         scores = columns.products(vectors[block], min(rows, len(chosen)))
         if half_squares is not None:
             scores -= half_squares[block, None]
+        best.check(scores)
         best.add(scores, start, chosen)
 
 
@@ -216,10 +246,16 @@ class _Best:
     _positions: Positions = field(init=False)
     _found: list[tuple[Positions, Scores, Positions]] = field(default_factory=list)
     _pending: int = 0
+    lost: bool = False
 
     def __post_init__(self) -> None:
         self._scores = np.full((self.queries, self.k), -np.inf, np.float32)
         self._positions = np.full((self.queries, self.k), -1, np.int64)
+
+    def check(self, scores: Scores) -> None:
+        """Notes where a score is NaN or infinite: `lost` is true then."""
+        # Faster than to look at each, and a sum that overflows costs time only.
+        self.lost = self.lost or not np.isfinite(scores.sum())
 
     def add(self, scores: Scores, start: int, names: Positions | None = None) -> None:
         """Takes (n, Q) scores of the positions from ``start``, or of ``names[start:]``."""

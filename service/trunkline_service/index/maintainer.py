@@ -12,7 +12,7 @@ from trunkline_service.index.indexes import Indexes
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 5.0
-# After a build that failed, a collection is left alone for so many rounds, and for twice as many each time.
+# After a failure, a collection is not built for so many rounds, and for twice as many each time.
 _PAUSE, _LONGEST = 12, 720
 
 
@@ -24,10 +24,14 @@ class IndexMaintainer:
     Args:
         indexes: Of the workspace.
         wait: Waits for so many seconds, or until it is over; True then. None for a clock's.
+        build: Whether it builds; else it takes over what others build.
     """
 
-    def __init__(self, indexes: Indexes, wait: Callable[[float], bool] | None = None) -> None:
+    def __init__(
+        self, indexes: Indexes, wait: Callable[[float], bool] | None = None, *, build: bool = True
+    ) -> None:
         self._indexes = indexes
+        self._build = build
         self._stopping = threading.Event()
         self._wait = wait or self._stopping.wait
         self._pauses: dict[str, tuple[int, int]] = {}
@@ -37,41 +41,49 @@ class IndexMaintainer:
         """Begins."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends, and calls off a build that is under way."""
+    def ask_to_stop(self) -> None:
+        """Calls off what is under way, and waits for nothing."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """Ends, and calls off what is under way."""
+        self.ask_to_stop()
         if self._thread.ident is not None:
             self._thread.join()
 
     def look(self) -> None:
         """One round over the collections."""
-        for collection in self._indexes.searched():
+        collections = self._indexes.searched()
+        keys = {collection.key for collection in collections}
+        self._pauses = {key: pause for key, pause in self._pauses.items() if key in keys}
+        for collection in collections:
             if self._stopping.is_set():
                 return
             left, length = self._pauses.get(collection.key, (0, 0))
             if left:
                 self._pauses[collection.key] = (left - 1, length)
-                continue
-            self._look_after(collection, length)
+            self._look_after(collection, length, build=self._build and not left)
 
-    def _look_after(self, collection: Collection, length: int) -> None:
+    def _look_after(self, collection: Collection, length: int, *, build: bool) -> None:
         try:
-            self._indexes.keep_up(collection, self._stopping.is_set)
+            self._indexes.keep_up(collection, self._stopping.is_set, build)
         except (Cancelled, CollectionNotFound):
             return
         except TrunklineError as exc:
-            # Somebody else is building.
-            known = type(exc) is FailedPrecondition
-            _log.log(
-                logging.INFO if known else logging.WARNING, "index of %s: %s", collection.name, exc.message
-            )
+            if type(exc) is FailedPrecondition:
+                # Somebody else is building; what he makes is taken over in a round to come.
+                _log.info("index of %s: %s", collection.name, exc.message)
+                return
+            _log.warning("index of %s: %s", collection.name, exc.message)
         except Exception:  # noqa: BLE001  a defect here must not end the upkeep of the other collections
             _log.exception("index of %s", collection.name)
         else:
-            self._pauses.pop(collection.key, None)
+            if build:
+                self._pauses.pop(collection.key, None)
             return
-        length = min(_LONGEST, max(_PAUSE, 2 * length))
-        self._pauses[collection.key] = (length, length)
+        if build:
+            length = min(_LONGEST, max(_PAUSE, 2 * length))
+            self._pauses[collection.key] = (length, length)
 
     def _run(self) -> None:
         while not self._wait(_EVERY_S) and not self._stopping.is_set():

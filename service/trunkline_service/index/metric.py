@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK_ROWS = 16_384
+_LARGEST = float(np.finfo(np.float32).max)
+# Smaller sums of squares are of what float32 holds in part.
+_SMALLEST = 1e-30
 
 
 def prepared(vectors: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
@@ -41,12 +46,49 @@ def pair_scores(
         metric: ``cosine``, ``dot``, or ``euclidean`` (the score is minus the distance).
 
     Returns:
-        float32 (Q, n). Of a pair it is the same to the last bit, whatever it is computed beside.
+        float32 (Q, n), finite: what is larger than float32 holds is the largest that it does. Of a pair it is
+        the same to the last bit, whatever it is computed beside.
     """
-    if metric == "euclidean":
-        apart = vectors - queries[:, None, :]
-        distances: NDArray[np.float32] = np.sqrt(np.einsum("qnd,qnd->qn", apart, apart))
-        return -distances
+    if metric == "cosine":
+        return np.clip(_products(queries, vectors), -1.0, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if metric == "euclidean":
+            apart = vectors - queries[:, None, :]
+            squares = np.einsum("qnd,qnd->qn", apart, apart)
+            scores: NDArray[np.float32] = -np.sqrt(squares)
+            held = (squares >= _SMALLEST) & (squares <= _LARGEST)
+        else:
+            scores = _products(queries, vectors)
+            held = np.isfinite(scores)
+    if not held.all():
+        rows, columns = np.nonzero(~held)
+        anew = _scores_in_double(queries[rows], vectors[rows, columns], metric)
+        scores[rows, columns] = in_single(anew)
+    return scores
+
+
+def in_single(scores: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Scores as float32: what is larger than it holds is the largest that it does; ``-inf`` stays."""
+    if scores.dtype == np.float32:
+        return scores
+    held = np.clip(scores, -_LARGEST, _LARGEST)
+    return np.where(np.isneginf(scores), -np.inf, held).astype(np.float32)
+
+
+def _products(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     # Not by BLAS, whose last bits depend on where in a matrix a row lies.
     products: NDArray[np.float32] = np.einsum("qnd,qd->qn", vectors, queries)
-    return np.clip(products, -1.0, 1.0) if metric == "cosine" else products
+    return products
+
+
+def _scores_in_double(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: str
+) -> NDArray[np.float64]:
+    """Scores of (n, dim) with (n, dim), float64 (n,), row by row."""
+    wide, rows = queries.astype(np.float64), vectors.astype(np.float64)
+    if metric == "euclidean":
+        apart = rows - wide
+        distances: NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", apart, apart))
+        return -distances
+    products: NDArray[np.float64] = np.einsum("nd,nd->n", wide, rows)
+    return products

@@ -19,7 +19,7 @@ class Hit(NamedTuple):
         label: The row's label or labels, if it has any.
         source: Where its bytes came from.
         group: Its value of the column that was grouped by, as text; None where there is none.
-        duplicates: Ids of rows that were folded into it.
+        duplicates: Ids of rows that were folded into it, the nearest 100 to the query at most.
     """
 
     id: str

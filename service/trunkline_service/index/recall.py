@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.errors import InvalidArgument, NotEnoughData
+from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData
 from trunkline_service.index.card import Recall
 from trunkline_service.index.options import MAX_K
 from trunkline_service.index.view import View
@@ -21,7 +22,19 @@ _ROUNDING = 1e-6
 _NORMAL_95 = 1.96
 
 
-def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Workers, seed: int = 0) -> Recall:
+_ASKED_AT_ONCE = 64
+
+
+def measure(
+    view: View,
+    k: int,
+    queries: int,
+    *,
+    exact_rows: int,
+    workers: Workers,
+    seed: int = 0,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Recall:
     """Recall@k over rows drawn at random; a row is no neighbour of itself.
 
     Rows that the index holds out are drawn first: a graph finds a row that is in it more easily. The truth
@@ -34,8 +47,10 @@ def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Worke
         exact_rows: See `search_part`.
         workers: Threads.
         seed: Of the draw.
+        cancelled: Asked before every block of rows, and of queries.
 
     Raises:
+        Cancelled: ``cancelled`` said so.
         InvalidArgument: ``k`` or ``queries`` that can't be.
         NotEnoughData: Fewer than two rows.
     """
@@ -50,17 +65,32 @@ def measure(view: View, k: int, queries: int, *, exact_rows: int, workers: Worke
     asked = view.vectors(slots)
     k = min(k, len(view) - 1)
     served = _with_effort_of(view, k)
-    answer = served.search(asked, k + 1, None, exact_rows=exact_rows, workers=workers)
-    nearest = _kth_best(view, asked, slots, k)
+    check = _checking(cancelled)
+    answers: list[NDArray[np.int64]] = []
+    for first in range(0, len(asked), _ASKED_AT_ONCE):
+        check()
+        part = asked[first : first + _ASKED_AT_ONCE]
+        answers.extend(served.search(part, k + 1, None, exact_rows=exact_rows, workers=workers).slots)
+    nearest = _kth_best(view, asked, slots, k, check)
     rates = np.empty(len(slots))
     for row, slot in enumerate(slots.tolist()):
-        found = answer.slots[row]
+        if row % _ASKED_AT_ONCE == 0:
+            check()
+        found = answers[row]
         found = found[(found >= 0) & (found != slot)][:k]
         scores = _scores(view.vectors(found), asked[row : row + 1], view.spec.metric)[:, 0]
         rates[row] = np.count_nonzero(scores >= nearest[row] - _ROUNDING * max(1.0, abs(nearest[row]))) / k
     mean = float(rates.mean())
     margin = _NORMAL_95 * float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else 1.0
     return Recall(k, mean, max(0.0, mean - margin), len(rates), view.version, len(view))
+
+
+def _checking(cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def check() -> None:
+        if cancelled():
+            raise Cancelled("measuring the recall was cancelled; nothing was changed")
+
+    return check
 
 
 def _with_effort_of(view: View, k: int) -> View:
@@ -84,7 +114,7 @@ def _drawn(view: View, queries: int, rng: np.random.Generator) -> NDArray[np.int
 
 
 def _kth_best(
-    view: View, asked: NDArray[np.float32], slots: NDArray[np.int64], k: int
+    view: View, asked: NDArray[np.float32], slots: NDArray[np.int64], k: int, check: Callable[[], None]
 ) -> NDArray[np.float64]:
     """The score of each query's true k-th neighbour."""
     best = np.full((len(asked), k), -np.inf)
@@ -92,6 +122,7 @@ def _kth_best(
     for part in view.parts:
         vectors = part.segment.vectors
         for first in range(0, len(vectors), _BLOCK_ROWS):
+            check()
             block = vectors[first : first + _BLOCK_ROWS]
             scores = _scores(block, asked, view.spec.metric).T
             scores[:, ~part.alive[first : first + len(block)]] = -np.inf

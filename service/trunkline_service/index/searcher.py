@@ -104,12 +104,18 @@ class Searcher:
 
         Raises:
             SpaceMismatch: The queries are of another space.
-            InvalidArgument: Queries, a condition, a column, ``exclude_ids`` or a version that can't be used.
+            InvalidArgument: Queries, a condition, a column, ``exclude_ids`` or a version that can't be used,
+                also one before ``min_version``.
             FailedPrecondition: ``min_version`` was never written.
             CollectionNotFound: The collection was dropped.
         """
         asked = _Asked(queries, options, exclude_ids, space_id)
         if version is not None:
+            if options.min_version > version:
+                raise InvalidArgument(
+                    f"version {version} of collection {collection.name!r} is searched, and min_version is "
+                    f"{options.min_version}; leave one of them out"
+                )
             return self._in(collection, self.views.at(collection, version), asked)
         view = self.views.fresh(collection, options.min_version)
         try:
@@ -197,7 +203,8 @@ def how(view: View, k: int, *, exact: bool) -> Searched:
     if level is not None and level == indexed.segment.levels[0]:
         # It may have been measured again since.
         recall = view.recall
-    return Searched(indexed.segment.approximate.kind, exact, view.card.version, recall)
+    # What was measured of the index says nothing of an answer that compared all.
+    return Searched(indexed.segment.approximate.kind, exact, view.card.version, None if exact else recall)
 
 
 def check_queries(

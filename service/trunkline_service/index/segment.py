@@ -56,8 +56,13 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes: of vectors, texts and structure."""
+        """Bytes that it takes: of vectors, texts and structure.
+
+        Not of an index's vectors and structure in mapped files, whose memory the system takes back.
+        """
         texts = sum(column.nbytes for column in (self.ids, self.labels, self.sources))
+        if _is_mapped(self.vectors):
+            return int(texts)
         structure = 0 if self.approximate is None else self.approximate.nbytes
         return int(self.vectors.nbytes + texts + structure)
 
@@ -81,6 +86,13 @@ class Segment:
             return None, self.row_ids
         order = np.argsort(self.row_ids)
         return order, self.row_ids[order]
+
+
+def _is_mapped(array: NDArray[np.float32]) -> bool:
+    base: Any = array
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    return isinstance(base, np.memmap)
 
 
 @dataclass(frozen=True, eq=False)

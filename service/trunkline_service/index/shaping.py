@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from trunkline_service.index.metric import pair_scores
 
 _ROUNDING = 1e-6
+MOST_FOLDED = 100
+"""Candidates that are named as folded into a hit; of one threshold it may be all rows of a collection."""
 
 
 class Chosen(NamedTuple):
@@ -19,8 +21,8 @@ class Chosen(NamedTuple):
 
     Attributes:
         at: Positions among the candidates, best first.
-        folded: For each of them, positions of candidates that were folded into it: up to the first one that
-            would be a hit more.
+        folded: For each of them, positions of candidates that were folded into it, the best `MOST_FOLDED` of
+            them: up to the first one that would be a hit more.
         enough: No further candidate could change it.
     """
 
@@ -62,7 +64,8 @@ def choose(
     most = k if groups is None else k * per_group
     for place in range(count):
         if into[place] >= 0:
-            folded[into[place]].append(place)
+            if len(folded[into[place]]) < MOST_FOLDED:
+                folded[into[place]].append(place)
             continue
         if len(at) == most:
             return Chosen(at, folded, enough=True)

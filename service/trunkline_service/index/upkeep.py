@@ -54,7 +54,8 @@ def is_due(view: View, options: IndexOptions, flat_rows: int) -> bool:
         return wear_of(view).worn
     if view.card is not None and view.card.kind == "flat":
         # It was tried, and comparing all was better.
-        return len(view) > max(flat_rows, _GROWN * view.card.rows)
+        least = flat_rows if options.kind == "auto" else _FEWEST_CHANGED
+        return len(view) > max(least, _GROWN * view.card.rows)
     return len(view) > flat_rows or (options.kind != "auto" and len(view) > _FEWEST_CHANGED)
 
 

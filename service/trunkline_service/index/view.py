@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.index import exact
 from trunkline_service.index.card import IndexCard, Recall
+from trunkline_service.index.metric import in_single
 from trunkline_service.index.probing import search_part
 from trunkline_service.index.segment import Part
 from trunkline_service.index.workers import Workers
@@ -24,12 +25,13 @@ class Answer(NamedTuple):
     """What a view finds.
 
     Attributes:
-        scores: float32 (Q, k), best first; ``-inf`` where there are fewer.
+        scores: float32 (Q, k), best first; ``-inf`` where there are fewer. Products that are more than
+            float32 holds are the largest that it does, in the right order.
         slots: int64 (Q, k): rows of the view, counted through its parts; -1 where there are fewer.
         exact: Every row that could be among them was compared.
     """
 
-    scores: exact.Scores
+    scores: NDArray[np.float32]
     slots: NDArray[np.int64]
     exact: bool
 
@@ -105,7 +107,8 @@ class View:
         if not found:
             nothing = np.full((len(queries), k), -np.inf, np.float32)
             return Answer(nothing, np.full((len(queries), k), -1, np.int64), True)
-        return Answer(*exact.merged(found, k), all_exact)
+        scores, slots = exact.merged(found, k)
+        return Answer(in_single(scores), slots, all_exact)
 
     def slots_of(self, row_ids: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Where living rows are, int64; -1 for one that is not alive."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,12 +11,15 @@ from dataclasses import dataclass, field
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.errors import FailedPrecondition, StorageError
+from trunkline_service.index.card import Recall
 from trunkline_service.index.following import flat_view, follow
 from trunkline_service.index.view import View
 
 _ATTEMPTS = 3
 # Older versions of a collection that are kept.
 _PAST = 4
+# Collections that are read before the largest goes, which nobody asked for meanwhile.
+_SPARED = 8
 
 
 @dataclass(eq=False)
@@ -26,12 +30,14 @@ class _Entry:
         lock: Held by who makes a newer view.
         view: The newest one; None before the first.
         checked: When the store last said that it is the newest, by the clock.
+        spared: How often it was kept, as the largest, since it was asked for.
         past: Older versions, by their number; they share with the newest what is the same in both.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
     checked: float = 0.0
+    spared: int = 0
     past: OrderedDict[int, View] = field(default_factory=OrderedDict)
 
     @property
@@ -50,7 +56,8 @@ class Views:
     Args:
         load: Makes the first view of a collection, of these fragments or newer ones.
         refresh_s: How long the store need not be asked again, in seconds; with 0 it is asked every time.
-        max_bytes: Of views kept. One that is larger alone is kept all the same.
+        max_bytes: Of views kept; what is mapped from files is not counted. One that is larger alone is kept
+            all the same, and the largest is not let go for a smaller one unless that was asked for long ago.
         clock: Monotonic seconds.
     """
 
@@ -73,7 +80,8 @@ class Views:
 
         Args:
             collection: To be searched.
-            min_version: The view is of this version or a later one.
+            min_version: The view is of this version or a later one, of the collection that has the name
+                now: above 0 the store is asked which that is, whatever ``refresh_s``.
 
         Raises:
             FailedPrecondition: There is no such version yet.
@@ -84,7 +92,13 @@ class Views:
         # Looked at before the view: who makes a newer one puts it there first.
         recent = self._is_recent(entry)
         view = entry.view
-        if recent and view is not None and view.version >= min_version:
+        # A version's number says something of one collection only, and another may have its name by now.
+        if (
+            recent
+            and view is not None
+            and view.version >= min_version
+            and (not min_version or collection.revision.uid == view.uid)
+        ):
             return view
         return self.latest(collection, min_version)
 
@@ -156,6 +170,17 @@ class Views:
         self._make_room(collection.key)
         return made
 
+    def note_recall(self, collection: Collection, view: View, recall: Recall) -> None:
+        """Notes what was measured of a view, where the same index still serves."""
+        with self._lock:
+            entry = self._entries.get(collection.key)
+        if entry is None:
+            return
+        with entry.lock:
+            now = entry.view
+            if now is not None and now.uid == view.uid and now.card == view.card:
+                entry.view = dataclasses.replace(now, recall=recall)
+
     def forget(self, collection: Collection) -> None:
         """Lets go of the collection's view; the next search reads it anew.
 
@@ -195,17 +220,29 @@ class Views:
         with self._lock:
             entry = self._entries.setdefault(collection.key, _Entry())
             self._entries.move_to_end(collection.key)
+            entry.spared = 0
             return entry
 
     def _make_room(self, kept_key: str) -> None:
         with self._lock:
             sizes = {key: entry.nbytes for key, entry in self._entries.items() if entry.view is not None}
             total = sum(sizes.values())
+            largest = max(sizes, key=lambda key: sizes[key], default=kept_key)
             for key, size in list(sizes.items()):
-                if total <= self._max_bytes or key == kept_key:
+                if total <= self._max_bytes:
                     return
+                if key == kept_key or (key == largest and self._is_spared(key, size, sizes.get(kept_key, 0))):
+                    continue
                 del self._entries[key]
                 total -= size
+
+    def _is_spared(self, key: str, size: int, newcomer: int) -> bool:
+        """Whether the largest stays: read anew for each search between two of a small one, it costs most."""
+        entry = self._entries[key]
+        if size <= newcomer or entry.spared == _SPARED:
+            return False
+        entry.spared += 1
+        return True
 
 
 def _newer(view: View | None, now: Fragments) -> View | None:

@@ -93,8 +93,7 @@ class Server:
             self._gate.open()
             self._set_health(True)
             self._watcher.start()
-            if self.settings.index.build == "auto":
-                self._maintainer.start()
+            self._maintainer.start()
         return cards
 
     def interrupt(self) -> None:
@@ -104,6 +103,8 @@ class Server:
     def stop(self) -> None:
         """Drains: takes no more work, finishes what was admitted within ``drain_s``, lets go of all."""
         self._stopping.set()
+        # A build goes on for minutes: it must not begin to end only when the calls have.
+        self._maintainer.ask_to_stop()
         # Health stays NOT_SERVING from here, whatever the watcher finds.
         self._health.enter_graceful_shutdown()
         self.metrics.ready(False)

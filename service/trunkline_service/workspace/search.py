@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.batching.engine import Caller
+from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.store import CollectionStore
+from trunkline_service.errors import CollectionNotFound, StorageError
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.card import Recall
 from trunkline_service.index.indexes import Indexes, Progress, unheard
@@ -16,6 +18,7 @@ from trunkline_service.index.maintainer import IndexMaintainer
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.state import IndexState
+from trunkline_service.settings import Settings
 from trunkline_service.workspace.answers import Found
 from trunkline_service.workspace.searching import Searching
 
@@ -28,6 +31,7 @@ class SearchWork:
     A collection that is searched may be named with a version, a tag or an alias (``photos@7``).
     """
 
+    settings: Settings
     collections: CollectionStore
     _searching: Searching
     _indexes: Indexes
@@ -129,5 +133,37 @@ class SearchWork:
         return self._indexes.measure(self.collections.open(collection), k, queries)
 
     def index_maintainer(self) -> IndexMaintainer:
-        """What keeps the indexes up to date beside searches; to be started and stopped by the caller."""
-        return IndexMaintainer(self._indexes)
+        """What keeps the indexes up to date beside searches; to be started and stopped by the caller.
+
+        Where the settings say that nothing is built unasked, it takes over what others build.
+        """
+        return IndexMaintainer(self._indexes, build=self.settings.index.build == "auto")
+
+    def drop_collection(self, name: str) -> None:
+        """Deletes a collection with all of its versions, its indexes, and what is in memory of it.
+
+        Other processes let go of theirs when they search it again. A call that failed may be repeated: what is
+        left of the indexes is deleted also where the collection is gone.
+
+        Raises:
+            CollectionNotFound: There is none (any more); no index of this name is left either.
+            FailedPrecondition: An alias stands for it.
+            StorageError: Something is left; the message says whether it is the collection or its indexes.
+        """
+        target = self.collections.lookup(name).collection
+        try:
+            self.collections.drop(name)
+        except CollectionNotFound:
+            # A call before this one may have left them.
+            self._drop_indexes(name, target)
+            raise
+        self._drop_indexes(name, target)
+
+    def _drop_indexes(self, name: str, target: Collection) -> None:
+        try:
+            self._indexes.forget_dropped(name, target)
+        except StorageError as exc:
+            raise StorageError(
+                f"collection {name!r} is dropped, but its indexes, which hold ids and vectors of it, are not: "
+                f"{exc.message}; drop {name!r} again"
+            ) from exc

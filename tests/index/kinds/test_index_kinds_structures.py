@@ -322,6 +322,23 @@ def test_cancelling_ends_a_build(kind: IndexKind) -> None:
         )
 
 
+def test_a_graph_is_linked_in_steps_between_which_it_can_be_cancelled() -> None:
+    told: list[float] = []
+
+    with pytest.raises(Cancelled):
+        build(
+            "hnsw",
+            vectors_of("cosine"),
+            metric="cosine",
+            parameters=PARAMETERS["hnsw"],
+            progress=lambda phase, done: told.append(done),
+            cancelled=lambda: len(told) == 2,
+            threads=1,
+        )
+
+    assert told == [0, 1024 / ROWS]
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "message"),
     [

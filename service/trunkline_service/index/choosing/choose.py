@@ -194,12 +194,12 @@ class _Trial:
         times = rate / self.truth.queries_per_s
         self.settings = tuned.settings
         if tuned.effort is None:
-            slow = f" at {times:.1f} times the throughput of exact search"
+            slow = f" at {_times(times)} the throughput of exact search"
             self.failures.append(f"{kind} finds {recall.measured:.4f} of the {recall.k} nearest{slow}")
         elif self.best is None or rate > self._rate:
             self._rate = rate
             reason = (
-                f"{kind} finds {recall.measured:.4f} of the {recall.k} nearest, at {times:,.0f} times the "
+                f"{kind} finds {recall.measured:.4f} of the {recall.k} nearest, at {_times(times)} the "
                 "throughput of exact search"
             )
             self.best = Choice(
@@ -244,3 +244,7 @@ class _Trial:
             most=len(approximate) if graph else approximate.parameters["nlist"],
             slowest=self.truth.queries_per_s if automatic else 0.0,
         )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= _WELL_ABOVE else f"{ratio:.1f} times"

@@ -21,6 +21,8 @@ from trunkline_service.index.workers import Workers
 Progress = Callable[[str, float], None]
 
 _ADDED_AT_ONCE = 16_384
+# A row is linked in up to milliseconds, and nobody can be told to stop within a block.
+_LINKED_AT_ONCE = 1024
 _CODE_SAMPLE = 65_536
 _CODES = 256
 
@@ -73,7 +75,7 @@ def _hnsw(
 
     index = faiss.IndexHNSWFlat(vectors.shape[1], parameters["M"], faiss_metric(metric))
     index.hnsw.efConstruction = parameters["efConstruction"]
-    for block in _blocks(vectors, "linking", progress, cancelled):
+    for block in _blocks(vectors, _LINKED_AT_ONCE, "linking", progress, cancelled):
         index.add(np.ascontiguousarray(vectors[block]))
     return Hnsw(index, vectors, metric, parameters)
 
@@ -109,7 +111,7 @@ def _ivf(
         _learn_codes(kind, index, _left_over(vectors, centroids, nearest), threads, cancelled)
         progress("learning codes", 1.0)
     index.is_trained = True
-    for block in _blocks(vectors, "adding", progress, cancelled):
+    for block in _blocks(vectors, _ADDED_AT_ONCE, "adding", progress, cancelled):
         rows = np.ascontiguousarray(vectors[block])
         lists = nearest(rows)[0].astype(np.int64)
         index.add_core(len(rows), faiss.swig_ptr(rows), None, faiss.swig_ptr(lists))
@@ -174,11 +176,11 @@ def _learn_codes(
 
 
 def _blocks(
-    vectors: NDArray[np.float32], phase: str, progress: Progress, cancelled: Callable[[], bool]
+    vectors: NDArray[np.float32], rows: int, phase: str, progress: Progress, cancelled: Callable[[], bool]
 ) -> Iterator[slice]:
-    for start in range(0, len(vectors), _ADDED_AT_ONCE):
+    for start in range(0, len(vectors), rows):
         if cancelled():
             raise Cancelled("the build of the index was cancelled; nothing was kept")
         progress(phase, start / len(vectors))
-        yield slice(start, start + _ADDED_AT_ONCE)
+        yield slice(start, start + rows)
     progress(phase, 1.0)

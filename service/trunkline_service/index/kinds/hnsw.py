@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.index.kinds.faiss_search import answered, check_fits, library, selector
+from trunkline_service.index.kinds.faiss_search import answered, check_fits, library
 from trunkline_service.index.kinds.files import write_index
 from trunkline_service.index.options import IndexKind
 
@@ -54,21 +54,18 @@ class Hnsw:
         """See `Approximate.search`."""
         faiss = library()
 
-        wanted = min(k, len(self))
-        # Of the candidates that are kept, k are answered.
-        kept = max(effort, wanted)
-        selected = selector(allowed)
-        if selected is None:
-            parameters = faiss.SearchParametersHNSW(efSearch=kept)
-        else:
-            parameters = faiss.SearchParametersHNSW(efSearch=kept, sel=selected)
+        # Of the candidates that are kept, k are answered; all that may be found of them, as a walk with a
+        # selector ends in the midst of rows that may not be.
+        kept = min(max(effort, k), len(self))
+        wanted = min(k, len(self)) if allowed is None else kept
+        parameters = faiss.SearchParametersHNSW(efSearch=kept)
 
         def propose(part: NDArray[np.float32]) -> NDArray[np.int64]:
             positions = np.full((len(part), wanted), -1, np.int64)
             if len(part):
                 distances = np.empty(positions.shape, np.float32)
                 self._index.search(part, wanted, params=parameters, D=distances, I=positions)
-            return positions
+            return positions if allowed is None else np.where(allowed[positions], positions, -1)
 
         return answered(propose, queries, self._vectors, k, self._metric, threads)
 

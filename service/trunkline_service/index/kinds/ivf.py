@@ -17,8 +17,6 @@ from trunkline_service.index.kinds.sizes import estimated_bytes
 from trunkline_service.index.options import IndexKind
 
 _MOST_PRODUCTS = 1 << 21
-# A filter that leaves this share is taken for none: it is rows that died.
-_NEARLY_ALL = 0.95
 
 
 class Ivf:
@@ -100,14 +98,27 @@ class Ivf:
     ) -> Callable[[NDArray[np.float32]], tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Says which lists queries look into."""
         nprobe = max(1, min(effort, len(self._lists)))
-        count = len(self) if allowed is None else int(np.count_nonzero(allowed))
-        if allowed is None or count >= _NEARLY_ALL * len(self):
+        if allowed is None:
             return partial(self._lists.nearest, count=nprobe)
-        rows = np.bincount(self._list_of[allowed], minlength=len(self._lists))
+        count = int(np.count_nonzero(allowed))
+        rows = self._held_by_each(allowed, count)
         # What so many lists hold of the filter's rows on average: where it leaves those near a query emptier,
         # the query looks into more.
         enough = max(wanted, -(-nprobe * count // len(self._lists)))
         return partial(self._lists.nearest_holding, rows=rows, enough=enough)
+
+    def _held_by_each(self, allowed: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+        """How many of the ``count`` allowed rows each list holds, int64 (nlist,)."""
+        # The fewer are counted, those or the others; where these are a few dead rows, that takes no time.
+        most = 2 * count > len(self)
+        counted = np.flatnonzero(~allowed if most else allowed)
+        rows = np.bincount(self._list_of[counted], minlength=len(self._lists))
+        return self._sizes - rows if most else rows
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        """Rows of each list, int64 (nlist,)."""
+        return np.bincount(self._list_of, minlength=len(self._lists))
 
     @cached_property
     def _list_of(self) -> NDArray[np.int32]:

@@ -143,7 +143,10 @@ class LanceSearch:
             return Searched("flat", True, stored.version)
         tuned = self._of(stored)
         return Searched(
-            "lance", source.exact, stored.index.built_from, None if tuned is None else tuned.recall
+            "lance",
+            source.exact,
+            stored.index.built_from,
+            None if tuned is None or source.exact else tuned.recall,
         )
 
 

@@ -115,10 +115,14 @@ class LanceIndexes:
         )
 
     def is_due(self, collection: Collection) -> bool:
-        """Whether the index should be made now: there is none, or a tenth of the rows is not in it."""
+        """Whether the index should be made now: there is none, it was not measured, or a tenth is not in it.
+
+        A purge makes it anew, and so it is another one than the card is of.
+        """
         index = collection.vector_index()
         rows = collection.stored_vectors().count()
-        if index is None:
+        tuned = self._known(collection)
+        if index is None or tuned is None or tuned.uuid != index.uuid:
             return rows >= FEWEST_ROWS
         return Wear(rows, index.unindexed, 0).worn
 

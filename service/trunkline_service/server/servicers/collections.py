@@ -81,7 +81,7 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServicer):
         self, request: collections_pb2.DropCollectionRequest, context: grpc.ServicerContext
     ) -> collections_pb2.DropCollectionResponse:
         """See collections.proto."""
-        self._store.drop(request.collection)
+        self._workspace.drop_collection(request.collection)
         return collections_pb2.DropCollectionResponse()
 
     def Upsert(
