@@ -46,3 +46,17 @@ def test_a_bad_file_says_where_and_what(tmp_path, text, message):
 def test_a_named_file_must_exist(tmp_path):
     with pytest.raises(SettingsError, match="TRUNKLINE_CONFIG"):
         load(environ={"TRUNKLINE_CONFIG": str(tmp_path / "no.toml")}, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"index_refresh_s": -1.0}, "^--refresh: .*at least 0"),
+        ({"index_refresh_s": float("nan")}, "^--refresh: .*at least 0"),
+        ({"drain_s": "nan"}, "^--drain-s: .*at least 0"),
+        ({"threads": float("inf")}, "^--threads: .*no int"),
+    ],
+)
+def test_a_bad_flag_is_named_as_it_was_given(tmp_path, flags, message):
+    with pytest.raises(SettingsError, match=message):
+        load(flags, environ={}, cwd=tmp_path)

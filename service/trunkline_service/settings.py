@@ -18,6 +18,8 @@ from trunkline_service.errors import SettingsError
 DecodeMode = Literal["exact", "fast"]
 IndexBuild = Literal["auto", "never"]
 MIB = 1024 * 1024
+# Those whose name is another than the setting's.
+_FLAGS = {"index_refresh_s": "--refresh"}
 _MAY_BE_ZERO = frozenset({"threads", "drain_s", "index_refresh_s", "index_flat_rows"})
 
 
@@ -180,6 +182,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
     slots = _slots()
     if name not in slots:
         raise SettingsError(f"{where}: unknown setting {name!r}; the settings are {', '.join(sorted(slots))}")
+    if where == "flag":
+        where = _FLAGS.get(name, f"--{name.replace('_', '-')}")
     wanted = type(slots[name])
     if name == "decode" and value not in get_args(DecodeMode):
         raise SettingsError(f"{where}: decode is {value!r}; it can be 'exact' or 'fast'")
@@ -187,10 +191,11 @@ def _convert(name: str, value: Any, where: str) -> Any:
         raise SettingsError(f"{where}: index_build is {value!r}; it can be 'auto' or 'never'")
     try:
         converted = wanted(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise SettingsError(f"{where}: {name} is {value!r}, which is no {wanted.__name__}") from exc
     least = 0 if name in _MAY_BE_ZERO else 1
-    if wanted in (int, float) and converted < least:
+    # NaN is not at least anything.
+    if wanted in (int, float) and not least <= converted:
         raise SettingsError(f"{where}: {name} is {value!r}; it must be at least {least}")
     return converted
 

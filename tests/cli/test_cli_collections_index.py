@@ -35,6 +35,10 @@ BUILD = trunkline.IndexBuild(
     metric="cosine",
     made_by={"faiss": "1"},
     created_at="2026-01-01T00:00:00+00:00",
+    levels=(
+        trunkline.IndexLevel(4, RECALL),
+        trunkline.IndexLevel(16, trunkline.Recall(100, 0.9923, 0.9901, 200, 4, 900_000)),
+    ),
 )
 INFO = trunkline.IndexInfo(
     "photos", 7, "ivf_flat", OPTIONS, 901_500, 1500, 200, BUILD, RECALL, False, "as built"
@@ -122,6 +126,8 @@ def test_recall_is_measured_after_what_else_is_asked(client):
         (("--queries", "5"), "belongs to --measure"),
         (("--queries", "0", "--measure"), "0"),
         (("--kind", "tree"), "tree"),
+        (("--memory", "-1"), "--memory"),
+        (("--k", "1001"), "--k"),
     ],
 )
 def test_what_makes_no_sense_is_refused(client, words, said):
@@ -131,11 +137,11 @@ def test_what_makes_no_sense_is_refused(client, words, said):
 
 def test_what_people_read(client):
     shown = run("--measure").stdout
-    assert "photos, version 7: ivf_flat, recall@10 0.995 measured with 200 queries (at least 0.991)" in shown
+    assert "photos, version 7: ivf_flat, recall@10 0.995 (at least 0.991, by 200 queries)" in shown
     for words in (
         "auto, recall@10 of 0.99, at most 512 MiB",
         "901,500; 1,500 of them changed since the build; 200 of the build are gone or changed",
-        "version 4, 2026-01-01T00:00:00+00:00, in 21.5 s, nlist 4,096, effort 4, 480.0 MB in memory",
+        "version 4, 2026-01-01T00:00:00+00:00, in 21.5 s, nlist 4,096, effort 4, 457.8 MiB in memory",
         "the fastest that reached 0.99",
         "as built",
         "measured now: recall@10 0.995",
@@ -143,6 +149,72 @@ def test_what_people_read(client):
     ):
         assert words in shown
     assert [line.split() for line in shown.splitlines() if "25,000" in line] == [["2", "0.9701", "25,000"]]
+
+
+def test_the_effort_of_each_number_of_neighbours_is_shown(client):
+    lines = [line.split() for line in run().stdout.splitlines()]
+    assert [line for line in lines if line[:2] == ["up", "to"]] == [
+        ["up", "to", "10", "4", "0.9951", "0.9912"],
+        ["up", "to", "100", "16", "0.9923", "0.9901"],
+        ["up", "to", "1,000", "compared", "exactly"],
+    ]
+    client.info = dataclasses.replace(INFO, build=dataclasses.replace(BUILD, kind="lance"))
+    assert "compared exactly" not in run().stdout
+    found = json.loads(run("--json").stdout)
+    assert [(level["effort"], level["recall"]["k"]) for level in found["build"]["levels"]] == [
+        (4, 10),
+        (16, 100),
+    ]
+
+
+def test_an_effort_that_was_tried_several_times_stands_once(client):
+    settings = tuple(trunkline.IndexSetting(20, recall, 100.0) for recall in (0.5, 0.75, 0.625))
+    client.info = dataclasses.replace(INFO, build=dataclasses.replace(BUILD, settings=settings))
+    assert [line.split() for line in run().stdout.splitlines() if line.endswith(" 100")] == [
+        ["20", "0.7500", "100"]
+    ]
+    # The one that serves is no other than the one that was measured.
+    recall = dataclasses.replace(RECALL, measured=0.625)
+    build = dataclasses.replace(BUILD, settings=settings, effort=20, recall=recall)
+    client.info = dataclasses.replace(INFO, build=build)
+    assert "0.6250" in run().stdout
+
+
+def test_what_was_wished_before_is_told_from_what_is_wished_now(client):
+    assert "kept from before" not in run().stdout
+    assert "; --memory kept from before" in run("--kind", "auto").stdout
+    assert "kept from before" not in run("--memory", "512").stdout
+    client.info = dataclasses.replace(INFO, options=trunkline.IndexOptions("hnsw", 0.95, 5))
+    assert "hnsw, recall@5 of 0.95; --kind, --recall, --k kept from before" in run("--memory", "0").stdout
+
+
+def test_a_decision_for_flat_is_no_build(client):
+    build = dataclasses.replace(
+        BUILD, kind="flat", settings=(), levels=(), seconds=0.0, memory_bytes=0, effort=0
+    )
+    client.info = dataclasses.replace(FLAT, build=build, building=False)
+    done = run()
+    assert "decided  version 4, 2026-01-01T00:00:00+00:00\n" in done.stdout
+    assert "MiB" not in done.stdout
+    assert "--build" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "building", "hinted"),
+    [
+        (3, "auto", False, False),
+        (200_000, "auto", False, False),
+        (200_001, "auto", False, True),
+        (200_001, "auto", True, False),
+        (200_001, "flat", False, False),
+        (3, "hnsw", False, True),
+        (0, "hnsw", False, False),
+    ],
+)
+def test_a_build_is_proposed_where_it_would_change_something(client, rows, kind, building, hinted):
+    options = trunkline.IndexOptions(kind)
+    client.info = dataclasses.replace(FLAT, rows=rows, options=options, building=building)
+    assert ("trunkline collections index photos --build" in run().stderr) is hinted
 
 
 def test_a_reason_is_said_once(client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shlex
 import webbrowser
 
 import click.testing
@@ -13,7 +14,9 @@ import pytest
 from PIL import Image
 
 import trunkline
+from trunkline_service.cli import output
 from trunkline_service.cli.app import trunkline_command
+from trunkline_service.cli.collections.exploring.duplicates import duplicates
 from trunkline_service.server.app import Server
 from trunkline_service.settings import Settings
 
@@ -81,8 +84,10 @@ def test_duplicates_as_a_table_and_as_json(run):
     assert "rows of 1 group stand on both sides of a split" in done.stderr
     assert "every one of 42 rows was compared with every other one" in done.stderr
     assert "trunkline collections duplicates things --threshold 0.999" in done.stderr
+    assert "and leave alone 1 group whose labels differ" in done.stderr
     found = json.loads(run("duplicates", "things", "--threshold", "0.999", "--json").stdout)
     assert (found["rows"], found["pair_count"], found["exact"], found["deleted"]) == (42, 2, True, 0)
+    assert found["threshold"] == 0.999
     assert [pair["score"] for pair in found["pairs"]] == [1.0, 1.0]
     by_kept = {group["rows"][0]["id"]: group for group in found["groups"]}
     assert by_kept.keys() == {"r0", "r1"}
@@ -96,7 +101,7 @@ def test_duplicates_as_a_table_and_as_json(run):
 
 def test_none_and_a_condition(run):
     done = run("duplicates", "things", "--threshold", "1", "--where", "label = ?", "--param", "even")
-    assert "no two rows are nearer than 1 (cosine)" in done.stdout
+    assert "no two rows score 1 or more (cosine)" in done.stdout
     assert "every one of 20 rows" in done.stderr
 
 
@@ -105,7 +110,14 @@ def test_deleting_asks_first_and_keeps_the_best(run):
     assert "add --yes" in run(*words, status=2).stderr
     assert rows_left() == 42
     done = run(*words, "--yes")
-    assert "2 rows deleted" in done.stdout
+    assert "1 row deleted" in done.stdout
+    assert "1 group whose labels differ left alone" in done.stderr
+    assert rows_left() == 41
+    done = run(*words, "--yes", "--json")
+    assert (json.loads(done.stdout)["deleted"], json.loads(done.stdout)["conflicts_left"]) == (0, 1)
+    done = run(*words, "--yes", "--include-conflicts")
+    assert "1 row deleted" in done.stdout
+    assert "left alone" not in done.stderr
     assert rows_left() == 40
     with trunkline.open() as client:
         assert client.rows("things", ["r0", "r1"]).ids == ["r0", "r1"]
@@ -113,6 +125,68 @@ def test_deleting_asks_first_and_keeps_the_best(run):
         run("duplicates", "things", "--threshold", "0.999", "--keep-best", "--yes", "--json").stdout
     )
     assert (found["groups"], found["deleted"]) == ([], 0)
+
+
+def test_the_question_says_that_groups_are_deleted_from_that_are_not_shown(run):
+    words = ("duplicates", "things", "--threshold", "0.999", "--delete", "--include-conflicts")
+    question = "delete 2 rows of things, of 2 groups"
+    assert (
+        f"{question}, also those that --limit 1 does not show?"
+        in run(*words, "--limit", "1", status=2).stderr
+    )
+    assert f"{question}?" in run(*words, status=2).stderr
+
+
+def test_the_command_that_deletes_reads_as_it_was_meant(home):
+    given = {"threshold": 0.9, "exact": True, "where": "label IN (?, ?) OR id = ?", "name": "things"}
+    values = ("even", "o'dd", '"-1"')
+    params = [word for value in values for word in ("--param", value)]
+    done = invoked(
+        *("duplicates", "things", "--threshold", "0.9", "--exact", "--where", given["where"], *params),
+        *("--limit", "3", "--html", "page.html", "--root", "pics", "--data", "data"),
+    )
+    (line,) = (line for line in done.stderr.splitlines() if "to delete" in line)
+    words = shlex.split(line[line.index("trunkline collections") :])
+    assert words[:3] == ["trunkline", "collections", "duplicates"]
+    assert "--limit" not in words
+    read = duplicates.make_context("duplicates", words[3:])
+    assert {name: read.params[name] for name in given} == given
+    assert (read.params["parameters"], read.params["delete"], read.params["data"]) == (values, True, "data")
+    assert (read.params["file"], read.params["root"], read.params["limit"]) == (None, None, 20)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("things", "--yes", "--delete"),
+        ("-things", "--where", "a = '\"'", "--param", "", "--param", "--x"),
+        ("a b",),
+    ],
+)
+def test_a_command_is_written_as_it_is_read(words):
+    name, *options = words
+    with duplicates.make_context("duplicates", [*options, "--", name]) as context:
+        context.info_name = "duplicates"
+        written = shlex.split(output.same_command())
+        assert duplicates.make_context("duplicates", written[1:]).params == context.params
+
+
+def test_no_rows_are_explained(run, home):
+    none = ("--where", "id = 'absent'")
+    assert "no row meets the condition" in run("duplicates", "things", *none).stdout
+    for command in (("outliers",), ("clusters",), ("map", "--png", "map.png")):
+        done = run(command[0], "things", *command[1:], *none, status=1)
+        assert "no rows of collection 'things' meet the condition" in str(done.exception)
+    with trunkline.open() as client:
+        client.create_collection("empty", space_id="mine", dim=6)
+    assert "the collection has no rows" in run("duplicates", "empty").stdout
+
+
+def test_a_map_of_one_row(run, home):
+    done = run("map", "things", "--where", "id = 'r0'", "--png", "map.png", "--html", "map.html")
+    assert "1 row, in the middle" in done.stdout
+    done = run("map", "things", "--where", "id IN ('r1', 'r41')", "--png", "map.png")
+    assert "2 rows, all in one place" in done.stdout
 
 
 def test_an_older_version_is_not_deleted_from(run):
@@ -144,7 +218,8 @@ def test_clusters_and_which_one_each_row_is_in(run, home):
         table = {row["id"]: row["cluster"] for row in csv.DictReader(file)}
     assert len(table) == 42
     assert table["r0"] == table[HOSTILE] != table["r1"] == table["r41"]
-    found = json.loads(run("clusters", "things", "-k", "1", "--json").stdout)
+    found = json.loads(run("clusters", "things", "--clusters", "1", "--json").stdout)
+    assert json.loads(run("clusters", "things", "-k", "1", "--json").stdout) == found
     assert (found["chosen"], found["silhouette"]) == (False, None)
     (cluster,) = found["clusters"]
     assert (cluster["labels"], cluster["rows"]) == ({"odd": 22, "even": 20}, 42)
@@ -169,6 +244,18 @@ def test_a_map_as_a_picture_and_as_json(run, home):
         (("duplicates", "things", "--yes"), "--yes belongs to --delete"),
         (("clusters", "things", "--param", "1"), "--param belongs to --where"),
         (("outliers", "things", "--root", "."), "--root is about the page"),
+        (("duplicates", "things", "--include-conflicts"), "belongs to --delete"),
+        (("duplicates", "things", "--where", "", "--delete", "--yes"), "it is empty"),
+        *(
+            ((command, "things", "--where", " ", "--html", "page.html"), "it is empty")
+            for command in ("outliers", "clusters", "map")
+        ),
+        *(
+            ((command, "things", "--html", "absent/page.html"), "there is no folder absent")
+            for command in ("duplicates", "outliers", "clusters", "map")
+        ),
+        (("map", "things", "--png", "absent/map.png"), "there is no folder absent"),
+        (("clusters", "things", "--to", "absent/x.csv"), "there is no folder absent"),
     ],
 )
 def test_what_makes_no_sense_is_refused(home, words, said):
@@ -182,8 +269,8 @@ def test_what_makes_no_sense_is_refused(home, words, said):
         (("duplicates", "absent"), "absent"),
         (("outliers", "things", "--count", "0"), "positive integer"),
         (("clusters", "things", "-k", "100"), "42 rows make 1 to 42"),
-        (("map", "things", "--png", "absent/map.png"), "can't be written"),
-        (("clusters", "things", "--to", "absent/x.csv"), "can't be written"),
+        (("map", "things", "--png", "pics/" + "x" * 300), "can't be written"),
+        (("clusters", "things", "--to", "pics/" + "x" * 300), "can't be written"),
     ],
 )
 def test_errors_say_what_is_wrong(home, words, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_search_prints_lists_of_labels(home):
         ["1.0000", "warm,", "rose", "r"],
         ["0.0000", "g"],
     ]
-    assert "version 2, flat: every row compared" in shown.stderr
+    assert "version 2, flat: every one of 2 rows compared" in shown.stderr
     (answer,) = json.loads(invoked("search", "query.png", "--collection", "photos", "--json").stdout)
     assert [hit["label"] for hit in answer["hits"]] == [["warm", "rose"], None]
     assert answer["index"] == {"kind": "flat", "exact": True, "version": 2, "recall": None}
@@ -92,6 +93,8 @@ def test_an_image_that_can_not_be_used_fails_alone(home):
     assert "broken.png: failed: " in invoked(*words, status=1).stdout
     failed, served = json.loads(invoked(*words, "--json", status=1).stdout)
     assert (failed["reason"], failed["hits"], served["hits"][0]["id"]) == ("empty_image", [], "r")
+    assert (failed["version"], failed["index"]) == (served["version"], served["index"])
+    assert failed["index"]["kind"] == "flat"
 
 
 def test_rows_and_vectors_are_queries(search, space):
@@ -135,9 +138,13 @@ def test_groups_and_what_is_alike(search):
     ("words", "said"),
     [
         ((), "exactly one of IMAGE..., --id and --vector; none"),
-        (("query.png", "--id", "0"), "2 of them"),
+        (("query.png", "--id", "0"), "IMAGE and --id were given"),
         (("query.png", "--space", "s"), "--space is about"),
         (("--id", "0", "-k", "0"), "-k is 0"),
+        (("--id", "0", "-k", "1001"), "-k is 1001; it can be 1 to 1,000"),
+        (("--id", "0", "--where", ""), "it is empty"),
+        (("--id", "0", "--where", "  "), "it is empty"),
+        (("--id", "0", "--html", "absent/page.html"), "there is no folder absent"),
         (("--id", "0", "--param", "x"), "--param belongs to --where"),
         (("--id", "0", "--per-group", "2"), "--per-group belongs to --group-by"),
         (("--id", "0", "--per-group", "0", "--group-by", "label"), "--per-group is 0"),
@@ -153,7 +160,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_opened(home, words, s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-k", "1001"), "k is 1001; it can be 1 to 1000"),
         (("--min-version", "99"), "99"),
         (("--min-version", "-1"), "min_version is -1"),
         (("--min-score", "nan"), "min_score is NaN"),
@@ -185,17 +191,66 @@ def test_vectors_that_can_not_be_used(search, home, content, said):
 def test_files_that_are_no_vectors(search, home):
     (home / "text.npy").write_text("no array")
     np.savez(home / "several.npz", a=np.ones(2), b=np.ones(2))
-    assert "can't be read as .npy" in str(search("--vector", "text.npy", status=1).exception)
+    for file in ("text.npy", "query.png"):
+        said = str(search("--vector", file, status=1).exception)
+        assert "can't be read as .npy" in said
+        assert "give an image without --vector" in said
+        assert "pickle" not in said
     assert "holds several arrays" in str(search("--vector", "several.npz", status=1).exception)
 
 
+def test_no_hits_are_explained(search, space):
+    east = ("--vector", "east.npy", "--space", space)
+    for words, said in (
+        (("--where", "label = 'z'"), "no row meets the condition"),
+        (("--min-score", "1.5"), "no row scores 1.5 or more"),
+        (("--where", "label = 'a'", "--min-score", "2"), "no row that meets the condition scores 2 or more"),
+    ):
+        assert said in search(*east, *words).stdout
+    assert "no other row meets the condition" in search("--id", "0", "--where", "id = '0'").stdout
+    with trunkline.open() as client:
+        client.delete("plane", [str(angle) for angle in range(10, 60, 10)])
+        assert "there is no other row" in search("--id", "0").stdout
+        client.delete("plane", ["0"])
+    assert "the collection has no rows" in search(*east).stdout
+
+
+def test_scores_are_written_as_single_precision_means_them(search):
+    (answer,) = json.loads(search("--vector", "east.npy", "-k", "2", "--json").stdout)
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores[1] == pytest.approx(np.cos(np.radians(10)), rel=1e-6)
+    assert all(len(str(score)) <= 11 for score in scores)
+
+
+INFO = trunkline.CollectionInfo("photos", 9, "m@1", "s", 8, "exact", 2000, 2, 0, {})
+RECALL = trunkline.Recall(k=10, measured=0.9951, low=0.9912, queries=1000, version=4, rows=5)
+
+
+def said_of(filtered=False, info=INFO, **found):
+    lists = {"ids": [], "scores": [], "labels": [], "sources": []}
+    result = trunkline.SearchResult(**lists, version=9, index_version=4, **found)
+    return printing.how(result, printing.Asked(filtered, None, False, info))
+
+
+def test_how_an_exact_answer_was_found_is_said():
+    flat, hnsw = {"index_kind": "flat", "exact": True}, {"index_kind": "hnsw", "exact": True}
+    assert said_of(**flat) == "version 9, flat: every one of 2,000 rows compared"
+    assert said_of(**flat, filtered=True) == "version 9, flat: every row that meets the condition compared"
+    # Of another version than was searched, the number of rows is not known.
+    older = dataclasses.replace(INFO, version=8)
+    assert said_of(**flat, info=older) == "version 9, flat: every row compared"
+    without = "version 9, compared exactly, without the hnsw index: every"
+    assert said_of(**hnsw) == f"{without} one of 2,000 rows"
+    assert said_of(**hnsw, filtered=True) == f"{without} row that meets the condition"
+    assert said_of() == "nothing was searched"
+
+
 def test_how_an_approximate_answer_was_found_is_said():
-    recall = trunkline.Recall(k=10, measured=0.9951, low=0.9912, queries=1000, version=4, rows=5)
-    found = trunkline.SearchResult(
-        ids=[], scores=[], labels=[], sources=[], version=9, index_kind="hnsw", index_version=4, recall=recall
-    )
-    measured = "recall@10 0.995 measured with 1,000 queries (at least 0.991)"
-    assert printing.how(found) == f"version 9, hnsw of version 4: {measured}"
+    found = "version 9, hnsw of version 4: recall@10 0.995 (at least 0.991, by 1,000 queries)"
+    assert said_of(index_kind="hnsw", recall=RECALL) == found
+    without = f"{found}, measured without a condition"
+    assert said_of(index_kind="hnsw", recall=RECALL, filtered=True) == without
+    assert said_of(index_kind="lance") == "version 9, lance of version 4"
 
 
 def test_an_exclusive_purge_takes_what_killed_writers_left(home):

@@ -62,7 +62,9 @@ def test_hits_are_shown_with_their_images(home):
     assert sorted(pictures(text)) == ["", "", "", "", "", "file can't be read", "source not recorded"]
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     assert "<script" not in text
-    assert "every row compared" in text
+    assert "every one of 6 rows compared" in text
+    assert "<title>photos@3: search</title>" in text
+    assert "could be shown" not in done.stderr
 
 
 def test_the_page_beside_json(home):
@@ -111,9 +113,25 @@ def test_without_a_browser_the_page_is_named(home, monkeypatch):
     assert pictures(written.read_text())[0] == ""
 
 
-def test_a_page_that_can_not_be_written(home):
-    done = search("pics/0.png", "--html", "absent/page.html", status=1)
-    assert "the page can't be written to absent/page.html" in str(done.exception)
+def test_a_page_that_can_not_be_written_is_refused_before_the_search(home):
+    done = search("absent.png", "--html", "absent/page.html", status=2)
+    assert "absent/page.html can't be written: there is no folder absent" in done.stderr
+
+
+def test_where_no_image_of_a_hit_could_be_shown_the_terminal_says_so(home):
+    (home / "other").mkdir()
+    done = search("pics/0.png", "-k", "1", "--html", "page.html", "--root", "other")
+    assert "no image of a hit could be shown" in done.stderr
+
+
+def test_hits_of_a_group_stand_together():
+    assert page_module.together(["a", "b", None, "a", None, "b"]) == [0, 3, 1, 5, 2, 4]
+    assert page_module.together([None, None]) == [0, 1]
+
+
+def test_a_page_says_why_there_are_no_hits(home):
+    search("pics/0.png", "--where", "id = 'absent'", "--html", "page.html")
+    assert "No row meets the condition." in Path("page.html").read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -92,6 +92,7 @@ class Search(search_pb2_grpc.SearchServicer):
                 metric="cosine",
                 made_by={"faiss": "1"},
                 created_at="2026-01-01T00:00:00+00:00",
+                levels=[search_pb2.IndexLevel(effort=64, recall=recall)],
             )
             state = {"delta_rows": 1, "deleted_rows": 2, "build": build, "recall": recall, "building": True}
             return self.index(request.collection, "hnsw", memory_mb=64, **state)

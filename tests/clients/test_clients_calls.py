@@ -206,6 +206,13 @@ def test_search_keeps_replies_small(fake, call, monkeypatch):
         ("search", {"collection": "c", "ids": ["a", 7]}, r"ids\[1\]"),
         ("search", {"collection": "c", "ids": ["a"], "k": 0}, "k is 0"),
         ("search", {"collection": "c", "ids": ["a"], "lane": "slow"}, "lane"),
+        ("search", {"collection": "c", "ids": ["a"], "where": 5}, "where is 5; it must be text"),
+        ("search", {"collection": "c", "ids": ["a"], "where": " "}, "where is empty"),
+        ("search", {"collection": "c", "ids": ["a"], "parameters": 2000}, r"pass a list of values: \[2000\]"),
+        ("duplicates", {"collection": "c", "where": ""}, "where is empty"),
+        ("outliers", {"collection": "c", "where": 5}, "where is 5"),
+        ("clusters", {"collection": "c", "where": ""}, "where is empty"),
+        ("map", {"collection": "c", "where": ""}, "where is empty"),
     ],
 )
 def test_arguments_that_contradict_are_refused_here(fake, call, method, arguments, words):

@@ -186,3 +186,25 @@ def test_waiting_for_a_server_ends(fake, call, fake_time, refusal):
     with pytest.raises(trunkline.Unavailable, match="starting"):
         call(fake, "wait_ready", 3.0, client={"_rim": fake_time.rim})
     assert fake_time.now < 3.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "told"),
+    [
+        # The server's message names the item, counted from the first of the call.
+        (trunkline.InvalidRequest, range(3), False),
+        (trunkline.SpaceMismatch, range(3), False),
+        (trunkline.InvalidRequest, range(3, 6), True),
+        (trunkline.InvalidRequest, range(3, 4), True),
+        (trunkline.Internal, range(3), True),
+        (trunkline.Internal, range(1), False),
+        (trunkline.Internal, None, False),
+    ],
+)
+def test_items_are_told_where_that_helps(kind, items, told):
+    attempts = Attempts(RetryPolicy(0), math.inf, lambda: 0.0, lambda: 0.0, items)
+    refusal = Refusal(kind, "query 1 holds NaN", "", grpc.StatusCode.INVALID_ARGUMENT)
+    with pytest.raises(kind) as caught:
+        attempts.after(refusal, RuntimeError())
+    assert ("of the input]" in str(caught.value)) is told
+    assert caught.value.items == items

@@ -154,6 +154,7 @@ def test_an_index_is_told_whole(fake, call):
             metric="cosine",
             made_by={"faiss": "1"},
             created_at="2026-01-01T00:00:00+00:00",
+            levels=(trunkline.IndexLevel(64, recall),),
         ),
         recall=recall,
         building=True,

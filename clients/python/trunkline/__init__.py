@@ -45,7 +45,7 @@ from trunkline.explore import (
     Outliers,
 )
 from trunkline.heads import HeadInfo, Migration, Suggestion, Suggestions, Unknown
-from trunkline.index import IndexBuild, IndexInfo, IndexOptions, IndexSetting, Recall
+from trunkline.index import IndexBuild, IndexInfo, IndexLevel, IndexOptions, IndexSetting, Recall
 from trunkline.local import open
 from trunkline.predictions import PredictResult
 from trunkline.results import AddResult, EmbedResult, SearchResult
@@ -82,6 +82,7 @@ __all__ = [
     "HeadRef",
     "IndexBuild",
     "IndexInfo",
+    "IndexLevel",
     "IndexOptions",
     "IndexSetting",
     "Internal",

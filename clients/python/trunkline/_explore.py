@@ -42,7 +42,8 @@ class ExploreMethods:
     ) -> Duplicates:
         """Pairs of rows that are nearly the same, the groups they make, and which row of each to keep.
 
-        ``delete(collection, found.ids_to_delete)`` deletes the others.
+        ``delete(collection, found.ids_to_delete)`` deletes the others, also of groups whose labels differ; look
+        at those first: ``[group for group in found.groups if group.labels_differ]``.
 
         Args:
             collection: A reference.

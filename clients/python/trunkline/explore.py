@@ -130,7 +130,7 @@ class Duplicates(Explored):
 
     @cached_property
     def ids_to_delete(self) -> list[str]:
-        """Ids of the rows that are not to be kept."""
+        """Ids of the rows that are not to be kept, also of groups whose labels differ."""
         return [found.row.id for group in self.groups for found in group.rows if not found.keep]
 
 

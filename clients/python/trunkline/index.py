@@ -66,6 +66,19 @@ class IndexSetting:
 
 
 @dataclass(frozen=True)
+class IndexLevel:
+    """The effort of searches of up to ``recall.k`` neighbours.
+
+    Attributes:
+        effort: ``efSearch`` of HNSW, ``nprobe`` of IVF.
+        recall: Measured with it.
+    """
+
+    effort: int
+    recall: Recall
+
+
+@dataclass(frozen=True)
 class IndexBuild:
     """One build of an index.
 
@@ -76,7 +89,7 @@ class IndexBuild:
         rows: Rows that the approximate structure holds.
         held_out: Rows beside them that are searched exactly, and that recall was measured with.
         parameters: Of the structure, by FAISS's names: ``nlist``, ``M``, ...
-        effort: ``efSearch`` or ``nprobe`` that searches use.
+        effort: ``efSearch`` or ``nprobe`` that searches of ``options.k`` neighbours use.
         recall: What that effort gives; None for ``"flat"``, which is exact.
         settings: All that were measured.
         reason: Why this kind, in a sentence; says so where the wanted recall was not reached.
@@ -89,6 +102,8 @@ class IndexBuild:
         metric: How they are compared.
         made_by: Versions of the programs that made it, by name.
         created_at: ISO 8601, UTC.
+        levels: Efforts by the number of neighbours, ascending; searches of more neighbours than the last one's
+            compare all rows. Empty for ``"flat"``.
     """
 
     id: str
@@ -110,6 +125,7 @@ class IndexBuild:
     metric: str
     made_by: dict[str, str] = field(hash=False)
     created_at: str
+    levels: tuple[IndexLevel, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ class SearchResult(ItemResults):
         exact: Every row that could be a hit was compared.
         index_version: The collection's version that the index was built from; rows that changed since were
             compared exactly.
-        recall: What was measured of the index; None where it is exact itself.
+        recall: What was measured of the index, without a condition; None where the answer is exact.
     """
 
     ids: list[list[str]]

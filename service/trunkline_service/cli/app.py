@@ -23,6 +23,8 @@ from trunkline_service.cli.serve import serve
 from trunkline_service.errors import TrunklineError
 
 _FIRST_DAY = ("demo", "export", "embed", "heads", "serve")
+# They tell of how they were loaded, and how long each of their steps took.
+_TALKATIVE = ("faiss", "pylance")
 _EXTRAS = {"torch": "export", "torchvision": "export", "timm": "export", "onnxscript": "export"}
 
 
@@ -49,11 +51,20 @@ def trunkline_command(verbose: bool) -> None:
     Every command opens ./models and ./data here (--models, --data), or asks a server (--server).
     """
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    # Some libraries set the level of their loggers themselves, so that it is the handler that is asked.
+    handler.setLevel(level)
+    handler.addFilter(is_told)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
 
 
 for _command in (collections, compare, demo, embed, export, heads, health, models, predict, search, serve):
     trunkline_command.add_command(_command)
+
+
+def is_told(record: logging.LogRecord) -> bool:
+    """Whether a line of a log is worth being read: of talkative libraries, warnings and errors alone."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _TALKATIVE
 
 
 def run() -> int:

@@ -9,6 +9,9 @@ def main() -> int:
     """Runs the command line; returns the exit status."""
     try:
         from trunkline_service.cli.app import run
+    except KeyboardInterrupt:
+        # Python's own words about it are a traceback.
+        return 130
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("trunkline"):
             raise

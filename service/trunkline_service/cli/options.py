@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -50,6 +51,17 @@ class Place:
                 f"'{command}' works on folders of this machine and has no --server yet; "
                 "run it where --data is, or leave --server out"
             )
+
+
+def in_a_folder(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """A file that can be written, asked before the work that it is for.
+
+    Raises:
+        click.BadParameter: Its folder is not there.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path} can't be written: there is no folder {path.parent}")
+    return path
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import click
+import numpy as np
 from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
@@ -38,27 +39,41 @@ def _console(stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=width)
 
 
-def counted(count: int, thing: str) -> str:
-    """``"1 image"``, ``"2,000 images"``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def counted(count: int, thing: str, things: str | None = None) -> str:
+    """``"1 image"``, ``"2,000 images"``; with ``things`` for a plural of another form."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
-def same_command() -> str:
-    """The command line that click is running, such that it can be pasted into a shell."""
+def same_command(*more: str, without: Collection[str] = ()) -> str:
+    """The command line that click is running, such that it can be pasted into a shell.
+
+    Args:
+        more: Options to add.
+        without: Options to leave out, e.g. ``"--limit"``.
+    """
     context = click.get_current_context()
-    words = context.command_path.split()
-    words[0] = "trunkline"
+    words = ["trunkline", *context.command_path.split()[1:]]
+    options: list[str] = []
+    arguments: list[str] = []
     for parameter in context.command.get_params(context):
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if not given:
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE:
             continue
         value = context.params[parameter.name or ""]
-        if isinstance(parameter, click.Option):
-            flag = parameter.opts[0]
-            words += [flag] if parameter.is_flag else [flag, str(value)]
-        elif value is not None:
-            words.insert(len(context.command_path.split()), str(value))
+        if not isinstance(parameter, click.Option):
+            arguments += map(str, value if parameter.nargs == -1 else [value])
+        elif not set(parameter.opts) & set(without):
+            options += _given(parameter, value)
+    # Of an argument that begins with a hyphen, click would make options.
+    end = ["--"] if any(word.startswith("-") for word in arguments) else []
+    words += [*options, *more, *end, *arguments] if end else [*arguments, *options, *more]
     return shlex.join(words)
+
+
+def _given(option: click.Option, value: Any) -> list[str]:
+    """An option as it is written: a flag alone, or once for each value."""
+    if option.is_flag:
+        return [(option.opts if value else option.secondary_opts)[0]]
+    return [word for one in (value if option.multiple else [value]) for word in (option.opts[0], str(one))]
 
 
 def say(text: str) -> None:
@@ -95,6 +110,19 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
     for name, value in shown:
         grid.add_row(Text(name), Text(value))
     console().print(grid)
+
+
+def single(value: Any) -> Any:
+    """The same document with its floats as single precision means them: 0.97, not 0.9700000286102295."""
+    match value:
+        case float():
+            return float(str(np.float32(value)))
+        case dict():
+            return {key: single(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [single(entry) for entry in value]
+        case _:
+            return value
 
 
 def print_json(value: Any) -> None:

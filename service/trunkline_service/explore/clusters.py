@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.rows import Label
-from trunkline_service.errors import InvalidArgument, NotEnoughData
+from trunkline_service.errors import InvalidArgument
 from trunkline_service.explore.live import Live, Seen, Told
 from trunkline_service.index.kinds.kmeans import assign, fit_centroids
 from trunkline_service.index.workers import Workers
@@ -109,7 +109,7 @@ def find_clusters(
     """
     rows = len(live)
     if not rows:
-        raise NotEnoughData(f"collection {live.name!r} has no rows here; clusters take at least one")
+        raise live.too_few("clusters take at least one")
     if count is not None and not 1 <= count <= min(MOST_CLUSTERS, rows):
         raise InvalidArgument(
             f"count is {count}; {rows:,} rows make 1 to {min(MOST_CLUSTERS, rows):,} clusters"

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.errors import InvalidArgument, MissingExtra, NotEnoughData
+from trunkline_service.errors import InvalidArgument, MissingExtra
 from trunkline_service.explore.clusters import part
 from trunkline_service.explore.live import Live, Seen, Told
 from trunkline_service.index.workers import Workers
@@ -86,7 +86,7 @@ def draw_map(
         raise InvalidArgument(f"points is {points}; a map has 1 to {MOST_POINTS:,}")
     rows = len(live)
     if not rows:
-        raise NotEnoughData(f"collection {live.name!r} has no rows here; a map takes at least one")
+        raise live.too_few("a map takes at least one")
     if clusters is not None and not 1 <= clusters <= min(rows, points):
         raise InvalidArgument(
             f"clusters is {clusters}; {min(rows, points):,} points make 1 to {min(rows, points):,}"

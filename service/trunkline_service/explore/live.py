@@ -14,7 +14,7 @@ from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.rows import Label
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import Resolved
-from trunkline_service.errors import StorageError
+from trunkline_service.errors import NotEnoughData, StorageError
 from trunkline_service.index.metric import normalise_into
 
 Told: TypeAlias = Callable[[str, float], None]
@@ -54,6 +54,7 @@ class Live:
         splits: Large strings or nulls.
         sources: Large strings.
         read_sizes: Reads the sizes of the rows' sources.
+        filtered: Whether these are the rows of a condition.
     """
 
     name: str
@@ -65,9 +66,21 @@ class Live:
     splits: Any
     sources: Any
     read_sizes: Callable[[], NDArray[np.int64]]
+    filtered: bool = False
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def too_few(self, takes: str) -> NotEnoughData:
+        """That there are too few rows.
+
+        Args:
+            takes: What takes how many, e.g. ``"a map takes at least one"``.
+        """
+        count = "no rows" if not len(self) else f"{len(self)} row{'s' if len(self) > 1 else ''}"
+        if self.filtered:
+            return NotEnoughData(f"{count} of collection {self.name!r} meet the condition; {takes}")
+        return NotEnoughData(f"collection {self.name!r} has {count} with a vector; {takes}")
 
     @property
     def compared(self) -> str:
@@ -149,6 +162,7 @@ def read_live(resolved: Resolved, where: str | None = None, parameters: Sequence
         matrix.splits,
         matrix.sources,
         read_sizes,
+        where is not None,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.rows import Label
-from trunkline_service.errors import InvalidArgument, NotEnoughData
+from trunkline_service.errors import InvalidArgument
 from trunkline_service.explore.cells import make_cells
 from trunkline_service.explore.live import Live, Seen, Told, label_words
 from trunkline_service.index.exact import half_squares_of, nearest
@@ -117,9 +117,7 @@ def find_outliers(
         raise InvalidArgument(f"neighbours is {neighbours}; it can be 1 to {MOST_NEIGHBOURS}")
     rows = len(live)
     if rows < 2:
-        raise NotEnoughData(
-            f"collection {live.name!r} has {rows} rows here; an outlier takes at least 2 to compare"
-        )
+        raise live.too_few("an outlier takes at least 2 to compare")
     k = min(neighbours, rows - 1)
     workers = workers or Workers(1)
     search = _Exact(live, k, workers)

@@ -48,7 +48,8 @@ def search_options_from(request: search_pb2.SearchRequest) -> SearchOptions:
     """
     if request.parameters and not request.where:
         raise InvalidArgument(
-            f"{len(request.parameters)} parameters came without a condition; give where too, with a ? for each"
+            f"{len(request.parameters)} parameter{'' if len(request.parameters) == 1 else 's'} came without a "
+            "condition; give where too, with a ? for each"
         )
     if request.per_group and not request.group_by:
         raise InvalidArgument(
@@ -167,4 +168,8 @@ def _build_to(card: IndexCard) -> search_pb2.IndexBuild:
         metric=card.metric,
         made_by=card.made_by,
         created_at=card.created_at,
+        levels=[
+            search_pb2.IndexLevel(effort=level.effort, recall=recall_to(level.recall))
+            for level in card.levels
+        ],
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from trunkline._wire import methods
 from trunkline._wire.look import Look, check_whole, positive, row_of
-from trunkline._wire.scalars import values_to
+from trunkline._wire.scalars import condition_to, values_to
 from trunkline.exceptions import InvalidRequest
 from trunkline.explore import (
     Cluster,
@@ -50,7 +50,7 @@ class FindDuplicates(Look[Duplicates]):
         exact: bool,
     ) -> None:
         request = explore_pb2.FindDuplicatesRequest(
-            collection=collection, where=where or "", parameters=values_to(parameters), exact=exact
+            collection=collection, where=condition_to(where), parameters=values_to(parameters), exact=exact
         )
         if threshold is not None:
             try:
@@ -112,7 +112,7 @@ class FindOutliers(Look[Outliers]):
     ) -> None:
         request = explore_pb2.FindOutliersRequest(
             collection=collection,
-            where=where or "",
+            where=condition_to(where),
             parameters=values_to(parameters),
             count=positive("count", count),
             neighbours=positive("neighbours", neighbours),
@@ -159,7 +159,7 @@ class FindClusters(Look[Clusters]):
     ) -> None:
         request = explore_pb2.FindClustersRequest(
             collection=collection,
-            where=where or "",
+            where=condition_to(where),
             parameters=values_to(parameters),
             count=0 if count is None else positive("count", count),
         )
@@ -221,7 +221,7 @@ class DrawMap(Look[Map]):
     ) -> None:
         request = explore_pb2.DrawMapRequest(
             collection=collection,
-            where=where or "",
+            where=condition_to(where),
             parameters=values_to(parameters),
             method=method,
             points=0 if points is None else positive("points", points),

@@ -6,7 +6,7 @@ from trunkline._wire import methods
 from trunkline._wire.question import Question, Stream
 from trunkline._wire.status import Refusal
 from trunkline.exceptions import InvalidRequest
-from trunkline.index import IndexBuild, IndexInfo, IndexOptions, IndexSetting, Recall
+from trunkline.index import IndexBuild, IndexInfo, IndexLevel, IndexOptions, IndexSetting, Recall
 from trunkline_protos.v1 import search_pb2
 
 
@@ -147,6 +147,7 @@ def _build(message: search_pb2.IndexBuild) -> IndexBuild:
         metric=message.metric,
         made_by=dict(sorted(message.made_by.items())),
         created_at=message.created_at,
+        levels=tuple(IndexLevel(entry.effort, _measured(entry.recall)) for entry in message.levels),
     )
 
 

@@ -59,8 +59,8 @@ def _exactly_one(given: Mapping[str, object]) -> str:
     """
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
-        got = " and ".join(named) if named else "none"
-        raise InvalidRequest(f"pass exactly one of {', '.join(given)}; {got} of them was given")
+        got = f"{' and '.join(named)} were given" if named else "none of them was given"
+        raise InvalidRequest(f"pass exactly one of {', '.join(given)}; {got}")
     return named[0]
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from trunkline._wire.status import Refusal
-from trunkline.exceptions import Timeout, TrunklineError
+from trunkline.exceptions import FailedPrecondition, InvalidRequest, NotFound, Timeout, TrunklineError
+
+# Of what is wrong with a request itself, the server's message names the item, where it is one.
+_FAULTS = (InvalidRequest, NotFound, FailedPrecondition)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,14 @@ class Attempts:
             message = f"no answer within {self._timeout_s:g} s; {hint} ({refusal.message})"
         if self._made > 1:
             message = f"{message} (after {self._made} attempts)"
-        if self._items is not None and (self._items.start > 0 or len(self._items) > 1):
+        if self._items is not None and _tells(refusal, self._items):
             message = f"{message} [items {self._items.start} to {self._items.stop - 1} of the input]"
         return refusal.kind(message, reason=refusal.reason, code=refusal.code, items=self._items)
+
+
+def _tells(refusal: Refusal, items: range) -> bool:
+    """Whether it helps to know which items a call carried.
+
+    Numbers in a server's message count from the first of them, so it does from the second call on.
+    """
+    return items.start > 0 or (len(items) > 1 and not issubclass(refusal.kind, _FAULTS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,7 +71,22 @@ def values_to(values: Sequence[Scalar]) -> list[collections_pb2.Value]:
     """
     if isinstance(values, str):
         raise InvalidRequest(f"parameters is the text {values!r}; pass a list of values: [{values!r}]")
+    if not isinstance(values, Iterable):
+        raise InvalidRequest(f"parameters is {values!r}; pass a list of values: [{values!r}]")
     return [value_to(value, f"parameters[{index}]") for index, value in enumerate(values)]
+
+
+def condition_to(where: str | None) -> str:
+    """A condition; empty for none.
+
+    Raises:
+        InvalidRequest: No text, or one that says nothing, which a server would take for no condition.
+    """
+    if where is None:
+        return ""
+    if not check_text(where, "where").strip():
+        raise InvalidRequest("where is empty; give a condition, or None to take all rows")
+    return where
 
 
 def new_value_to(value: Label | Scalar, where: str) -> collections_pb2.NewValue:

@@ -11,7 +11,7 @@ from trunkline._wire.chunks import Chunk, Limits
 from trunkline._wire.job import Job, common, joined, lane_of
 from trunkline._wire.neighbours import most_queries, spread, stacked, told
 from trunkline._wire.queries import Queries
-from trunkline._wire.scalars import values_to
+from trunkline._wire.scalars import condition_to, values_to
 from trunkline.exceptions import InvalidRequest
 from trunkline.results import SearchResult
 from trunkline.rows import Scalar
@@ -52,7 +52,9 @@ class Wishes:
             raise InvalidRequest(
                 f"per_group is {self.per_group} without group_by=; name the column to group by"
             )
-        request = search_pb2.SearchRequest(where=self.where or "", parameters=values_to(self.parameters))
+        request = search_pb2.SearchRequest(
+            where=condition_to(self.where), parameters=values_to(self.parameters)
+        )
         given = {
             "k": self.k,
             "min_version": self.min_version,

@@ -22,10 +22,26 @@ def collections() -> None:
     """Stored embeddings."""
 
 
+def _some(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """A condition that says something; a shell's empty variable would stand for all rows.
+
+    Raises:
+        click.BadParameter: It is empty.
+    """
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty; give a condition, or leave --where out")
+    return text
+
+
 def condition_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --where and --param."""
     where = click.option(
-        "--where", metavar="SQL", help='A condition over the columns, e.g. "label = ? AND split IS NULL".'
+        "--where",
+        metavar="SQL",
+        callback=_some,
+        help='A condition over the columns, e.g. "label = ? AND split IS NULL". A column of your own whose name '
+        "is a word of SQL stands in backticks, inside single quotes of the shell: '`select` > 5'; a time is "
+        "timestamp '2026-01-31 12:00:00'.",
     )
     parameters = click.option(
         "--param",
@@ -75,7 +91,9 @@ def one_of(**given: object) -> str:
     named = [name for name, value in given.items() if value]
     if len(named) != 1:
         options = ", ".join(f"--{name}" for name in given)
-        raise click.UsageError(f"give exactly one of {options}; {len(named) or 'none'} of them was given")
+        got = " and ".join(f"--{name}" for name in named)
+        told = f"{got} were given" if named else "none of them was given"
+        raise click.UsageError(f"give exactly one of {options}; {told}")
     return named[0]
 
 

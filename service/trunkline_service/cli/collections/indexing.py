@@ -14,7 +14,10 @@ from trunkline_service.cli.collections.group import NO_END
 from trunkline_service.cli.heads.group import stages
 from trunkline_service.cli.options import Place, place_options
 from trunkline_service.cli.search.printing import recall_words
-from trunkline_service.index.options import WishedKind
+from trunkline_service.index.options import MAX_K, WishedKind
+from trunkline_service.settings import MIB
+
+_NAMES = {"kind": "--kind", "recall": "--recall", "k": "--k", "memory_mb": "--memory"}
 
 
 @click.command(short_help="How a collection is searched; build its index, measure its recall.")
@@ -22,9 +25,17 @@ from trunkline_service.index.options import WishedKind
 @click.option(
     "--kind", type=click.Choice(get_args(WishedKind)), help="What to build; auto chooses by measuring."
 )
-@click.option("--recall", type=float, metavar="R", help="The least recall@k, e.g. 0.99.")
-@click.option("--k", type=int, metavar="N", help="Of that recall, and of --measure.  [default: 10]")
-@click.option("--memory", "memory_mb", type=int, metavar="MB", help="It may keep so much; 0 for no bound.")
+@click.option("--recall", type=float, metavar="R", help="The least recall@k, e.g. 0.99; 0.99 at first.")
+@click.option(
+    "--k", type=click.IntRange(1, MAX_K), metavar="N", help="Of that recall, and of --measure; 10 at first."
+)
+@click.option(
+    "--memory",
+    "memory_mb",
+    type=click.IntRange(0),
+    metavar="MIB",
+    help="It may keep so many MiB in memory; 0 for no bound.",
+)
 @click.option(
     "--build/--no-build",
     default=None,
@@ -44,6 +55,8 @@ def index(
     **options: Any,
 ) -> None:
     """Shows how collection NAME is searched; builds its index where something is wished of it.
+
+    Of --kind, --recall, --k and --memory, what is not given stays as it was wished before.
 
     Example: trunkline collections index photos --recall 0.995
     """
@@ -66,12 +79,12 @@ def index(
             )
     if place.json:
         measured = {"measured": dataclasses.asdict(recall)} if recall else {}
-        output.print_json({**dataclasses.asdict(found), **measured})
+        output.print_json(output.single({**dataclasses.asdict(found), **measured}))
         return
-    _tell(found)
+    _tell(found, wished)
     if recall is not None:
         output.say(f"measured now: {recall_words(recall)} over {output.counted(recall.rows, 'row')}")
-    elif found.build is None and not found.building and not drop:
+    elif not drop and _would_change(found, place.settings().index.flat_rows):
         output.hint(f"to build one: trunkline collections index {name} --build")
 
 
@@ -93,34 +106,85 @@ def _check(
         raise click.UsageError("--queries belongs to --measure")
 
 
-def _tell(found: trunkline.IndexInfo) -> None:
+def _would_change(found: trunkline.IndexInfo, flat_rows: int) -> bool:
+    """Whether a build could lead to anything but comparing every row, as now."""
+    if found.build is not None or found.building or found.options.kind == "flat":
+        return False
+    return found.rows > flat_rows or (found.rows > 0 and found.options.kind != "auto")
+
+
+def _tell(found: trunkline.IndexInfo, wished: dict[str, Any]) -> None:
     recall = "" if found.recall is None else f", {recall_words(found.recall)}"
     output.say(f"{found.collection}, version {found.version}: {found.kind}{recall}")
-    output.pairs(_facts(found))
-    settings = [] if found.build is None else found.build.settings
-    if settings:
-        lines = [(entry.effort, f"{entry.recall:.4f}", f"{entry.queries_per_s:,.0f}") for entry in settings]
-        columns = ("effort", "recall", "queries/s")
-        output.table(columns, lines, numbers=columns)
+    output.pairs(_facts(found, wished))
+    if found.build is None:
+        return
+    if found.build.levels:
+        output.say("\nby the number of neighbours")
+        columns = ("neighbours", "effort", "recall", "at least")
+        output.table(columns, _levels(found.build), numbers=columns[1:])
+    if found.build.settings:
+        output.say("\ntried")
+        tried = ("effort", "recall", "queries/s")
+        output.table(tried, _settings(found.build), numbers=tried)
 
 
-def _facts(found: trunkline.IndexInfo) -> Iterator[tuple[str, str | None]]:
-    wished = found.options
-    memory = "" if wished.memory_mb is None else f", at most {wished.memory_mb:,} MiB"
-    yield "wished", f"{wished.kind}, recall@{wished.k} of {wished.recall:g}{memory}"
+def _levels(build: trunkline.IndexBuild) -> Iterator[tuple[str, ...]]:
+    for level in build.levels:
+        recall = level.recall
+        yield f"up to {recall.k:,}", f"{level.effort:,}", f"{recall.measured:.4f}", f"{recall.low:.4f}"
+    # Lance's index answers all with one effort, that grows with their number.
+    if build.levels[-1].recall.k < MAX_K and build.kind != "lance":
+        yield f"up to {MAX_K:,}", "compared exactly", "", ""
+
+
+def _settings(build: trunkline.IndexBuild) -> Iterator[tuple[str, str, str]]:
+    """Of settings of the same effort, as Lance's with several refine factors, the chosen or the best one."""
+    chosen = (build.effort, None if build.recall is None else build.recall.measured)
+    best: dict[int, trunkline.IndexSetting] = {}
+    for entry in sorted(
+        build.settings, key=lambda entry: ((entry.effort, entry.recall) == chosen, entry.recall)
+    ):
+        best[entry.effort] = entry
+    for effort, entry in sorted(best.items()):
+        yield f"{effort:,}", f"{entry.recall:.4f}", f"{entry.queries_per_s:,.0f}"
+
+
+def _wishes(options: trunkline.IndexOptions, wished: dict[str, Any]) -> str:
+    """What is wished, and what of it this call did not name."""
+    memory = "" if options.memory_mb is None else f", at most {options.memory_mb:,} MiB"
+    first = dataclasses.asdict(trunkline.IndexOptions())
+    kept = [
+        _NAMES[name]
+        for name, value in dataclasses.asdict(options).items()
+        if wished and name not in wished and value != first[name]
+    ]
+    before = f"; {', '.join(kept)} kept from before" if kept else ""
+    return f"{options.kind}, recall@{options.k} of {options.recall:g}{memory}{before}"
+
+
+def _built(build: trunkline.IndexBuild) -> tuple[str, str]:
+    when = f"version {build.version}, {build.created_at}"
+    if build.kind == "flat":
+        tried = f", {build.seconds:,.1f} s of trying others" if build.settings else ""
+        return "decided", f"{when}{tried}"
+    parts = [
+        f"{when}, in {build.seconds:,.1f} s",
+        *(f"{name} {value:,}" for name, value in build.parameters.items()),
+        *([f"effort {build.effort:,}"] if build.effort else []),
+        f"{build.memory_bytes / MIB:,.1f} MiB {'on the disk' if build.kind == 'lance' else 'in memory'}",
+    ]
+    return "built", ", ".join(parts)
+
+
+def _facts(found: trunkline.IndexInfo, wished: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    yield "wished", _wishes(found.options, wished)
     changed = f"; {found.delta_rows:,} of them changed since the build" if found.delta_rows else ""
     gone = f"; {found.deleted_rows:,} of the build are gone or changed" if found.deleted_rows else ""
     yield "rows", f"{found.rows:,}{changed}{gone}"
     if found.build is not None:
-        build = found.build
-        parts = [
-            f"version {build.version}, {build.created_at}, in {build.seconds:,.1f} s",
-            *(f"{name} {value:,}" for name, value in build.parameters.items()),
-            *([f"effort {build.effort:,}"] if build.effort else []),
-            f"{build.memory_bytes / 1e6:,.1f} MB in memory",
-        ]
-        yield "built", ", ".join(parts)
-        yield "because", build.reason
+        yield _built(found.build)
+        yield "because", found.build.reason
     yield "building", "somebody is building now" if found.building else None
     if found.build is None or found.note != found.build.reason:
         yield "note", found.note

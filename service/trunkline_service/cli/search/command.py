@@ -10,9 +10,10 @@ import click
 
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import condition_options, scalars
-from trunkline_service.cli.options import Place, place_options
+from trunkline_service.cli.options import Place, in_a_folder, place_options
 from trunkline_service.cli.search import printing
 from trunkline_service.cli.search.queries import Queries
+from trunkline_service.index.options import MAX_K
 
 
 def _query_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +82,7 @@ def _page_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--html",
             "page",
             type=click.Path(dir_okay=False, path_type=Path),
+            callback=in_a_folder,
             metavar="FILE",
             help="Write a page of thumbnails; a file that is there is replaced.",
         ),
@@ -120,19 +122,21 @@ def search(
     wishes |= {"parameters": scalars(parameters), "per_group": wishes["per_group"] or 1}
     with place.client() as client:
         found = queries.search(client, collection, wishes)
-        output.say_about(client, client.collection(collection).model)
+        info = client.collection(collection)
+        output.say_about(client, info.model)
         sources = queries.sources(client, collection, len(found)) if page or opened else []
     names = queries.names(len(found))
+    asked = printing.Asked(wishes["where"] is not None, wishes["min_score"], bool(ids), info)
     if place.json:
-        output.print_json(printing.documents(names, found))
+        output.print_json(output.single(printing.documents(names, found)))
     else:
-        printing.tables(names, found)
+        printing.tables(names, found, asked)
     if page is not None or opened:
         from trunkline_service.cli.search.page import Answered, show
 
         if root is None and place.server is None:
             root = Path("/")
-        answered = Answered(found, names, sources, bool(images), collection)
+        answered = Answered(found, names, sources, bool(images), info.name, asked)
         show(answered, page, root, opened=opened, quiet=place.json)
     if found.errors:
         raise SystemExit(1)
@@ -140,8 +144,8 @@ def search(
 
 def _check(wishes: dict[str, Any], parameters: tuple[str, ...], root_alone: bool) -> None:
     """Refuses what can be refused before anything is opened."""
-    if wishes["k"] < 1:
-        raise click.UsageError(f"-k is {wishes['k']}; it must be at least 1")
+    if not 1 <= wishes["k"] <= MAX_K:
+        raise click.UsageError(f"-k is {wishes['k']}; it can be 1 to {MAX_K:,}")
     if wishes["per_group"] is not None and wishes["per_group"] < 1:
         raise click.UsageError(f"--per-group is {wishes['per_group']}; it must be at least 1")
     if wishes["per_group"] is not None and wishes["group_by"] is None:

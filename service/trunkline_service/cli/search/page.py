@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trunkline
 from trunkline_service.cli import output
-from trunkline_service.cli.search.printing import how, label_words
+from trunkline_service.cli.search.printing import Asked, how, label_words, why_empty
 from trunkline_service.heads.report.markup import Markup, tag
 from trunkline_service.heads.report.standalone import document, write_page
 from trunkline_service.heads.report.thumbnails import Thumbnail, thumbnail
@@ -31,6 +31,7 @@ class Answered:
         sources: Of their images; None for vectors.
         given: Whether these are files that the command line named, which may be opened wherever they lie.
         collection: That was searched.
+        asked: What the words about them depend on.
     """
 
     found: trunkline.SearchResult
@@ -38,6 +39,7 @@ class Answered:
     sources: Sequence[str | None]
     given: bool
     collection: str
+    asked: Asked
 
 
 class _Pictures:
@@ -46,10 +48,13 @@ class _Pictures:
     def __init__(self, root: Path | None) -> None:
         self._root = root
         self._left = MOST_IMAGES
+        self.hits_shown = 0
 
     def hit(self, source: str) -> Thumbnail:
         """Of a source that a collection recorded."""
-        return self._made(source, self._root)
+        made = self._made(source, self._root)
+        self.hits_shown += made.uri is not None
+        return made
 
     def query(self, source: str | None, given: bool) -> Thumbnail:
         """Of a query; see `Answered.given`."""
@@ -80,35 +85,46 @@ def show(answered: Answered, path: Path | None, root: Path | None, *, opened: bo
     """
     if path is None:
         path = Path(tempfile.mkdtemp(prefix="trunkline-search-")) / "search.html"
-    write_page(render(answered, root), path, "the page")
+    pictures = _Pictures(root)
+    write_page(render(answered, pictures), path, "the page")
     (output.hint if quiet else output.say)(f"wrote {path}")
+    if not pictures.hits_shown and any(answered.found.ids):
+        output.hint("no image of a hit could be shown: " + _missing(root))
     if opened and not webbrowser.open(path.resolve().as_uri()):
         output.warn(f"no browser was found here; open {path} in one")
 
 
-def render(answered: Answered, root: Path | None) -> str:
+def _missing(root: Path | None) -> str:
+    if root is None:
+        return "name the folder of this machine where they lie with --root DIR"
+    return f"the page says why at each; they are looked for below {root}"
+
+
+def render(answered: Answered, pictures: _Pictures) -> str:
     """The page; see `show`."""
-    found, names = answered.found, answered.names
-    pictures = _Pictures(root)
+    found, names, asked = answered.found, answered.names, answered.asked
     style = resources.files(__package__).joinpath("assets", "search.css").read_text(encoding="utf-8")
     failed = {failure.index: failure.message for failure in found.errors}
     sections = [
         tag(
             "section",
             _query(name, pictures.query(source, answered.given), failed.get(row)),
-            tag("ol", list(_hits(found, row, pictures)), class_="hits") if row not in failed else None,
+            _answer(found, row, pictures, asked) if row not in failed else None,
         )
         for row, (name, source) in enumerate(zip(names, answered.sources, strict=True))
     ]
-    queries = f"{len(names):,} {'query' if len(names) == 1 else 'queries'}"
+    queries = output.counted(len(names), "query", "queries")
+    # Of the other pages about collections, too.
+    title = f"{answered.collection}@{found.version}" if found.version else answered.collection
+    words = how(found, asked)
     return document(
-        f"{answered.collection}: search",
+        f"{title}: search",
         style,
         tag(
             "header",
             tag("p", "Trunkline search", class_="over"),
-            tag("h1", answered.collection),
-            tag("p", f"{queries}, nearest first. {how(found).capitalize()}.", class_="lead"),
+            tag("h1", title),
+            tag("p", f"{queries}, nearest first. {words[:1].upper()}{words[1:]}.", class_="lead"),
         ),
         tag("main", sections),
         tag(
@@ -127,8 +143,22 @@ def _query(name: str, copy: Thumbnail, failure: str | None) -> Markup:
     )
 
 
+def _answer(found: trunkline.SearchResult, row: int, pictures: _Pictures, asked: Asked) -> Markup:
+    if not found.ids[row]:
+        return tag("p", f"{why_empty(asked)[:1].upper()}{why_empty(asked)[1:]}.", class_="lead")
+    return tag("ol", list(_hits(found, row, pictures)), class_="hits")
+
+
+def together(groups: Sequence[str | None]) -> list[int]:
+    """Places of hits such that those of a group follow its best one; a hit of no group stands for itself."""
+    first: dict[str, int] = {}
+    ranks = [rank if group is None else first.setdefault(group, rank) for rank, group in enumerate(groups)]
+    return sorted(range(len(groups)), key=ranks.__getitem__)
+
+
 def _hits(found: trunkline.SearchResult, row: int, pictures: _Pictures) -> Iterator[Markup]:
-    for rank, row_id in enumerate(found.ids[row]):
+    for rank in together(found.groups[row]):
+        row_id = found.ids[row][rank]
         group, alike = found.groups[row][rank], found.duplicates[row][rank]
         yield tag(
             "li",

@@ -36,11 +36,11 @@ class Queries:
     space: str | None
 
     def __post_init__(self) -> None:
-        given = [bool(self.images), bool(self.ids), self.file is not None]
-        if sum(given) != 1:
-            raise click.UsageError(
-                f"give exactly one of IMAGE..., --id and --vector; {sum(given) or 'none'} of them was given"
-            )
+        kinds = {"IMAGE": self.images, "--id": self.ids, "--vector": self.file}
+        given = [name for name, value in kinds.items() if value]
+        if len(given) != 1:
+            got = f"{' and '.join(given)} were given" if given else "none of them was given"
+            raise click.UsageError(f"give exactly one of IMAGE..., --id and --vector; {got}")
         if self.space is not None and self.file is None:
             raise click.UsageError("--space is about the vectors of --vector FILE; give that too")
 
@@ -83,8 +83,14 @@ class Queries:
 def _read(path: Path) -> NDArray[Any]:
     try:
         found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
-        raise InvalidArgument(f"{path} can't be read as .npy: {exc}") from exc
+    except OSError as exc:
+        raise InvalidArgument(f"{path} can't be read: {exc.strerror or exc}") from exc
+    except (ValueError, EOFError) as exc:
+        # NumPy's own words advise to read it as a pickle, which runs what is in it.
+        raise InvalidArgument(
+            f"{path} can't be read as .npy with numbers; save vectors with numpy.save, (N, dim), and give an image "
+            "without --vector"
+        ) from exc
     if not isinstance(found, np.ndarray):
         found.close()
         raise InvalidArgument(f"{path} holds several arrays; save one as .npy, (N, dim)")

@@ -19,7 +19,7 @@ from trunkline_service.cli.collections.exploring.shared import (
 )
 from trunkline_service.cli.collections.group import condition_options
 from trunkline_service.cli.heads.group import stages
-from trunkline_service.cli.options import Place, place_options
+from trunkline_service.cli.options import Place, in_a_folder, place_options
 from trunkline_service.errors import StorageError
 
 _LABELS = 3
@@ -27,12 +27,21 @@ _LABELS = 3
 
 @click.command(short_help="Find what kinds of images there are.")
 @click.argument("name")
-@click.option("-k", "--count", "count", type=int, metavar="K", help="How many clusters.  [default: chosen]")
+@click.option(
+    "-k",
+    "--clusters",
+    "--count",
+    "count",
+    type=int,
+    metavar="K",
+    help="How many clusters.  [default: chosen]",
+)
 @condition_options
 @click.option(
     "--to",
     "table",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=in_a_folder,
     metavar="FILE.csv",
     help="Write which cluster each row is in, with the columns id and cluster.",
 )
@@ -55,7 +64,7 @@ def clusters(
     with place.client() as client, stages(place.json) as progress:
         found = client.clusters(name, count, **chosen, progress=progress)
     if place.json:
-        output.print_json(_document(found))
+        output.print_json(output.single(_document(found)))
     else:
         _print(found)
     if table is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from trunkline_service.cli.collections.exploring.shared import (
     condition,
     explored_json,
     label_words,
+    nothing,
     page_options,
     row_json,
     size_words,
@@ -24,6 +26,8 @@ from trunkline_service.cli.heads.group import stages
 from trunkline_service.cli.options import Place, place_options
 
 _SHOWN_ROWS = 12
+# What says only how the groups are shown.
+_SHOWING = ("--limit", "--html", "--open", "--root")
 
 
 @click.command(short_help="Find rows that are nearly the same.")
@@ -40,7 +44,14 @@ _SHOWN_ROWS = 12
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="Groups to print.")
 @page_options
 @click.option(
-    "--delete", "--keep-best", "delete", is_flag=True, help="Delete all but the rows to keep of each group."
+    "--delete",
+    "--keep-best",
+    "delete",
+    is_flag=True,
+    help="Delete all but the rows to keep, of all groups whose labels agree.",
+)
+@click.option(
+    "--include-conflicts", "conflicts", is_flag=True, help="With --delete: of those whose labels differ, too."
 )
 @yes_option
 @place_options
@@ -53,35 +64,77 @@ def duplicates(
     limit: int,
     pages: Pages,
     delete: bool,
+    conflicts: bool,
     yes: bool,
     place: Place,
 ) -> None:
     """Finds near duplicates in collection NAME, in groups, and says which row of each to keep.
 
     It keeps the row with a label before one without, the larger file before a smaller one, the older row
-    before a newer one. Groups whose labels differ come to light here too.
+    before a newer one. Groups whose labels differ come to light here too: which label is right is for people
+    to say, so that --delete leaves them alone.
 
     Example: trunkline collections duplicates photos --threshold 0.98 --html duplicates.html
     """
     if yes and not delete:
         raise click.UsageError("--yes belongs to --delete")
+    if conflicts and not delete:
+        raise click.UsageError("--include-conflicts belongs to --delete")
     chosen = condition(where, parameters)
     with place.client() as client:
         with stages(place.json) as progress:
             found = client.duplicates(name, threshold, **chosen, exact=exact, progress=progress)
-        if not place.json:
+        if not place.json and not found.rows:
+            output.say(
+                f"{found.collection}, version {found.version}: {nothing(client, name, where is not None)}"
+            )
+        elif not place.json:
             _print(found, limit)
         if pages.wanted:
             from trunkline_service.cli.collections.exploring.duplicates_page import render
 
             pages.deliver(render(found, pages.root_of(place)), "duplicates", place)
-        done = _delete(client, name, found, yes) if delete and found.ids_to_delete else None
+        choice = Choice.of(found, conflicts)
+        done = _delete(client, name, choice, limit, yes) if delete and choice.ids else None
+    if delete and choice.left:
+        output.note(
+            f"{output.counted(choice.left, 'group')} whose labels differ left alone; look at them, or add "
+            "--include-conflicts"
+        )
     if place.json:
-        output.print_json(_document(found, done))
+        output.print_json(output.single(_document(found, done, choice.left if delete else 0)))
     elif done is not None:
         output.say(f"{name}, version {done.version}: {output.counted(done.rows, 'row')} deleted")
-    elif found.groups and not delete:
-        output.hint(f"to delete all but the rows to keep: {output.same_command()} --delete")
+    elif choice.ids and not delete:
+        again = output.same_command("--delete", without=_SHOWING)
+        left = (
+            f", and leave alone {output.counted(choice.left, 'group')} whose labels differ"
+            if choice.left
+            else ""
+        )
+        output.hint(f"to delete all but the rows to keep{left}: {again}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is deleted.
+
+    Attributes:
+        ids: Of rows.
+        groups: How many these are of.
+        left: Groups that are left alone since their labels differ.
+    """
+
+    ids: tuple[str, ...]
+    groups: int
+    left: int
+
+    @classmethod
+    def of(cls, found: trunkline.Duplicates, conflicts: bool) -> Choice:
+        """Of all groups, or those whose labels agree."""
+        chosen = [group for group in found.groups if conflicts or not group.labels_differ]
+        ids = [entry.row.id for group in chosen for entry in group.rows if not entry.keep]
+        return cls(tuple(ids), len(chosen), len(found.groups) - len(chosen))
 
 
 def how(found: trunkline.Duplicates) -> str:
@@ -102,7 +155,7 @@ def how(found: trunkline.Duplicates) -> str:
 def summary(found: trunkline.Duplicates) -> str:
     """What was found, in a sentence."""
     if not found.groups:
-        return f"no two rows are nearer than {found.threshold:g} ({found.metric})"
+        return f"no two rows score {found.threshold:g} or more ({found.metric})"
     rows = sum(len(group.rows) for group in found.groups)
     return (
         f"{output.counted(found.pair_count, 'pair')} of {found.threshold:g} or more ({found.metric}) make "
@@ -156,13 +209,14 @@ def _lines(number: int, group: trunkline.DuplicateGroup) -> Iterator[tuple[Any, 
         yield ("", "", "", "", "", "", f"and {len(group.rows) - _SHOWN_ROWS:,} more")
 
 
-def _delete(client: trunkline.Client, name: str, found: trunkline.Duplicates, yes: bool) -> trunkline.Written:
-    ids = found.ids_to_delete
-    confirm(f"delete {output.counted(len(ids), 'row')} of {name}?", yes)
-    return client.delete(name, ids, timeout=NO_END)
+def _delete(client: trunkline.Client, name: str, choice: Choice, limit: int, yes: bool) -> trunkline.Written:
+    groups = output.counted(choice.groups, "group")
+    unseen = f", also those that --limit {limit} does not show" if limit < choice.groups + choice.left else ""
+    confirm(f"delete {output.counted(len(choice.ids), 'row')} of {name}, of {groups}{unseen}?", yes)
+    return client.delete(name, choice.ids, timeout=NO_END)
 
 
-def _document(found: trunkline.Duplicates, done: trunkline.Written | None) -> dict[str, Any]:
+def _document(found: trunkline.Duplicates, done: trunkline.Written | None, left: int) -> dict[str, Any]:
     return {
         **explored_json(found),
         "threshold": found.threshold,
@@ -189,4 +243,5 @@ def _document(found: trunkline.Duplicates, done: trunkline.Written | None) -> di
             for group in found.groups
         ],
         "deleted": 0 if done is None else done.rows,
+        "conflicts_left": left,
     }

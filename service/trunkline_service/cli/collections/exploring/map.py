@@ -18,7 +18,7 @@ from trunkline_service.cli.collections.exploring.shared import (
 )
 from trunkline_service.cli.collections.group import condition_options
 from trunkline_service.cli.heads.group import stages
-from trunkline_service.cli.options import Place, place_options
+from trunkline_service.cli.options import Place, in_a_folder, place_options
 
 
 @click.command("map", short_help="Draw a collection as a map of points.")
@@ -43,6 +43,7 @@ from trunkline_service.cli.options import Place, place_options
 @click.option(
     "--png",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=in_a_folder,
     metavar="FILE",
     help="Draw it as an image.",
 )
@@ -87,7 +88,7 @@ def map_(
     with place.client() as client, stages(place.json) as progress:
         found = client.map(name, method, **chosen, points=points, clusters=count, progress=progress)
     if place.json:
-        output.print_json(_document(found))
+        output.print_json(output.single(_document(found)))
     else:
         output.say(f"{found.collection}, version {found.version}: {summary(found)}")
     if png is not None:
@@ -108,6 +109,9 @@ def summary(found: trunkline.Map) -> str:
         shown = f"{len(found.points):,} of {output.counted(found.rows, 'row')}"
     if found.explained is None:
         return f"{shown}, placed by {found.method.upper()}"
+    if not sum(found.explained):
+        # One row, or rows that are all the same.
+        return f"{shown}, all in one place" if len(found.points) > 1 else f"{shown}, in the middle"
     return f"{shown}, placed by PCA; the plane holds {sum(found.explained):.0%} of the variance"
 
 

@@ -47,7 +47,7 @@ def outliers(
     with place.client() as client, stages(place.json) as progress:
         found = client.outliers(name, count, **chosen, neighbours=neighbours, progress=progress)
     if place.json:
-        output.print_json(_document(found))
+        output.print_json(output.single(_document(found)))
     else:
         _print(found)
     if pages.wanted:

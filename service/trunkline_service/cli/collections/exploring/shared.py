@@ -17,7 +17,8 @@ from trunkline.explore import Explored
 from trunkline.rows import Label
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import scalars
-from trunkline_service.cli.options import Place
+from trunkline_service.cli.options import Place, in_a_folder
+from trunkline_service.cli.search.printing import no_rows
 from trunkline_service.heads.report.standalone import write_page
 
 
@@ -58,6 +59,8 @@ class Pages:
             path = Path(tempfile.mkdtemp(prefix="trunkline-")) / f"{name}.html"
         write_page(page, path, "the page")
         (output.hint if place.json else output.say)(f"wrote {path}")
+        if self.root_of(place) is None:
+            output.hint("it has no images: name the folder of this machine where they lie with --root DIR")
         if self.opened and not webbrowser.open(path.resolve().as_uri()):
             output.warn(f"no browser was found here; open {path} in one")
 
@@ -69,6 +72,7 @@ def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--html",
         "file",
         type=click.Path(dir_okay=False, path_type=Path),
+        callback=in_a_folder,
         metavar="FILE",
         help="Write a page with images; a file that is there is replaced.",
     )
@@ -98,6 +102,11 @@ def condition(where: str | None, parameters: tuple[str, ...]) -> dict[str, Any]:
     if parameters and where is None:
         raise click.UsageError("--param belongs to --where")
     return {"where": where, "parameters": scalars(parameters)}
+
+
+def nothing(client: trunkline.Client, name: str, filtered: bool) -> str:
+    """Why there is no row to look at, in words."""
+    return "no row meets the condition" if filtered else no_rows(client.collection(name))
 
 
 def label_words(label: Label) -> str:
