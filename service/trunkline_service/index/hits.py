@@ -17,8 +17,11 @@ def plain_hits(view: View, answer: Answer) -> list[list[Hit]]:
     there = answer.slots >= 0
     flat = answer.slots[there]
     ids, labels, sources = (view.texts(flat, column) for column in ("ids", "labels", "sources"))
-    hits = iter(map(Hit, ids, answer.scores[there].tolist(), map(as_label, labels), sources))
-    return [[next(hits) for _ in range(count)] for count in there.sum(axis=1).tolist()]
+    if view.spec.multi_label:
+        labels = list(map(as_label, labels))
+    hits = list(map(Hit, ids, answer.scores[there].tolist(), labels, sources))
+    ends = np.cumsum(there.sum(axis=1)).tolist()
+    return [hits[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def shaped_hits(view: View, found: Sequence[Found]) -> list[list[Hit]]:

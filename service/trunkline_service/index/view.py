@@ -153,16 +153,18 @@ class View:
         return np.array(rows, np.float32).reshape(len(slots), self.spec.dim)
 
     def _taken(self, slots: NDArray[np.int64], take: Any) -> list[Any]:
-        if len(self.parts) == 1:
-            return list(take(self.parts[0], slots))
-        values: list[Any] = [None] * len(slots)
         where = np.searchsorted(np.array(self._starts), slots, side="right") - 1
+        if not len(slots):
+            return []
+        first = int(where[0])
+        if (where == first).all():
+            return list(take(self.parts[first], slots - self._starts[first]))
+        taken: list[Any] = []
         for index in np.unique(where).tolist():
             at = np.flatnonzero(where == index)
-            taken = take(self.parts[index], slots[at] - self._starts[index])
-            for place, value in zip(at.tolist(), taken, strict=True):
-                values[place] = value
-        return values
+            taken.extend(take(self.parts[index], slots[at] - self._starts[index]))
+        # They came part by part.
+        return list(map(taken.__getitem__, np.argsort(np.argsort(where, kind="stable")).tolist()))
 
     @cached_property
     def _starts(self) -> list[int]:
