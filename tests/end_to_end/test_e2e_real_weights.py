@@ -95,7 +95,7 @@ def test_served_vectors_are_the_librarys_own_and_a_head_learns(
         assert served.ok.all()
         ours = served.vectors
         least = cosines(ours, reference(*build(weights), [*train, *val])).min()
-        record_property("minimum cosine", least)
+        record_property("minimum cosine", float(least))
         assert least >= 0.999
         done = cli(
             "embed",
@@ -114,7 +114,7 @@ def test_served_vectors_are_the_librarys_own_and_a_head_learns(
         accuracy = np.mean(
             [label == path.parent.name for label, path in zip(predicted.labels, val, strict=True)]
         )
-        record_property("accuracy on val", accuracy)
+        record_property("accuracy on val", float(accuracy))
         assert accuracy >= least_accuracy
         bound = card["batch"]["bound"] * np.linalg.norm(ours[245])
         assert np.linalg.norm(client.embed([val[0]]).vectors[0] - ours[245]) <= bound
