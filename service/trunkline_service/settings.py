@@ -20,7 +20,9 @@ IndexBuild = Literal["auto", "never"]
 MIB = 1024 * 1024
 # Those whose name is another than the setting's.
 _FLAGS = {"index_refresh_s": "--refresh"}
-_MAY_BE_ZERO = frozenset({"threads", "drain_s", "index_refresh_s", "index_flat_rows"})
+_MAY_BE_ZERO = frozenset(
+    {"threads", "frontends", "cache_mb", "max_connection_age_s", "drain_s", "index_refresh_s", "index_flat_rows"}
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ class Settings:
         decode: ``exact`` (the pixels Pillow would give) or ``fast`` (libjpeg's scaled decoding).
         default_model: What an empty model name stands for.
         threads: Threads of the decode pool and of ONNX Runtime; 0 for one a core.
+        frontends: Front processes of a server; 0 for one process that does everything.
+        cache_mb: Mebibytes of embeddings kept for images that come again; 0 for none.
+        max_connection_age_s: Seconds after which a client is asked to connect anew, so that balancers can
+            spread it; 0 for never.
         listen: ``host:port`` of the gRPC server; port 0 takes a free one.
         metrics_listen: ``host:port`` of the Prometheus page, or empty for none.
         max_message_bytes: The largest gRPC message.
@@ -101,6 +107,9 @@ class Settings:
     decode: DecodeMode = "exact"
     default_model: str = "trunkline-small"
     threads: int = 0
+    frontends: int = 0
+    cache_mb: int = 0
+    max_connection_age_s: float = 0.0
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = ""
     max_message_bytes: int = 64 * MIB
