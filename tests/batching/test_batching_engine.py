@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from trunkline_service.batching.engine import Caller
-from trunkline_service.batching.local import LocalEngine
+from trunkline_service.batching.pipeline import local_engine
 from trunkline_service.errors import Cancelled, DeadlineExpired, InternalError, Overloaded, Unavailable
 from trunkline_service.images.inputs import EncodedImage, PixelTensor
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
@@ -22,7 +23,7 @@ class GatedSession(ModelSession):
     """A real session whose runs wait for permission, and can be told to fail."""
 
     def __init__(self, folder, gate, broken):
-        super().__init__(folder, Device("cpu"), 1)
+        super().__init__(folder, Device("cpu"), ExecutionPlan(threads=1, runs=1, batch=8))
         self.gate, self.broken, self.sizes, self.entered = gate, broken, [], threading.Event()
 
     def run(self, batch):
@@ -46,7 +47,7 @@ def rig(tmp_path, publish_tiny):
         return sessions[-1]
 
     settings = Settings(threads=2, queue=QueueLimits(max_images=64, max_bytes=1 << 20, max_batch=8))
-    engine = LocalEngine(LiveModels(ModelRepository(tmp_path), open_session, "tiny"), settings)
+    engine = local_engine(LiveModels(ModelRepository(tmp_path), open_session, "tiny"), settings)
     yield engine, sessions, gate, broken
     gate.set()
     engine.close(10)
@@ -241,7 +242,7 @@ def test_a_stage_that_hangs_is_trouble(tmp_path, publish_tiny):
         sessions.append(GatedSession(folder, gate, threading.Event()))
         return sessions[-1]
 
-    engine = LocalEngine(
+    engine = local_engine(
         LiveModels(ModelRepository(tmp_path), open_session, "tiny"), Settings(threads=1), clock=lambda: now[0]
     )
     caller = threading.Thread(target=engine.embed, args=("tiny", [tensor(1)], Caller()))

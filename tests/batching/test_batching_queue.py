@@ -19,7 +19,7 @@ from trunkline_service.settings import QueueLimits
 
 
 def slot(lane="interactive", deadline=None, index=0):
-    request = Request(SimpleNamespace(), index + 1, 4, lane, deadline)
+    request = Request(SimpleNamespace(card=SimpleNamespace(dim=4)), index + 1, lane, deadline)
     return Slot(request, index, EncodedImage(b"x"), 1)
 
 

@@ -20,6 +20,9 @@ class Observer(Protocol):
     def image_failed(self, reason: str) -> None:
         """An image could not be used."""
 
+    def cached(self, result: str) -> None:
+        """An image was looked up: ``hit``, ``joined`` an equal one at work, or ``miss``."""
+
 
 class NullObserver:
     """Reports to nobody."""
@@ -34,4 +37,7 @@ class NullObserver:
         """Does nothing."""
 
     def image_failed(self, reason: str) -> None:
+        """Does nothing."""
+
+    def cached(self, result: str) -> None:
         """Does nothing."""

@@ -7,6 +7,7 @@ holds nobody up. The caller waits on one event for all of its slots.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from trunkline_service.errors import Cancelled, DeadlineExpired, TrunklineError
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.images.preprocess import Preprocess
+from trunkline_service.models.card import ModelCard
 from trunkline_service.settings import DecodeMode
 
 Lane = Literal["interactive", "bulk"]
@@ -30,58 +32,114 @@ class Timings:
     infer_s: float = 0.0
 
 
+class Owner(Protocol):
+    """Whose slots they are: a request of this process, or one that came over a link."""
+
+    @property
+    def lane(self) -> Lane:
+        """Of all its slots."""
+
+    def verdict(self, now: float) -> TrunklineError | None:
+        """Why work on it is pointless by now, if it is."""
+
+    def store(self, index: int, vector: NDArray[np.float32]) -> None:
+        """Takes the vector, [dim] float32, of one slot; it is copied."""
+
+    def settled(self, slot: Slot, error: TrunklineError | None) -> None:
+        """Told once for each slot that it has ended: served if ``error`` is None."""
+
+
 class Destination(Protocol):
-    """Where decoded images of a request go: the batcher of one model."""
+    """Where decoded images of a request go: the batcher of one model, or a link to it."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the model."""
 
     @property
     def preprocess(self) -> Preprocess:
         """What its network takes."""
 
+    def room(self, slot: Slot) -> NDArray[np.uint8] | None:
+        """Where the slot's pixels should be put, [height, width, 3]; None for wherever the decoder likes.
+
+        Raises:
+            Unavailable: It takes no more slots.
+        """
+
     def accept(self, slot: Slot) -> None:
-        """Queues a decoded slot."""
+        """Takes a decoded slot, and settles it sooner or later.
+
+        Raises:
+            Unavailable: It takes no more slots.
+        """
 
 
 class Request:
-    """Images of one caller, with room for their vectors.
+    """Images of one caller, with room for their vectors; an `Owner`.
 
-    Attributes:
+    Args:
         destination: The batcher that will run them.
-        vectors: float32 [N, dim]; NaN where an image failed.
-        errors: Reasons by image.
+        images: How many.
+        lane: ``interactive`` or ``bulk``.
         deadline: On the clock of the engine, in seconds; None for no limit.
         decode: How its JPEGs are decoded.
+        on_settled: Told of each slot that has ended, before the caller is.
+
+    Attributes:
+        vectors: float32 [N, dim]; NaN where an image failed.
+        errors: Reasons by image.
     """
 
     def __init__(
         self,
         destination: Destination,
         images: int,
-        dim: int,
         lane: Lane,
         deadline: float | None,
         decode: DecodeMode = "exact",
+        on_settled: Callable[[Slot, TrunklineError | None], None] | None = None,
     ) -> None:
         self.destination = destination
         self.decode = decode
-        self.vectors: NDArray[np.float32] = np.full((images, dim), np.nan, np.float32)
+        self.vectors: NDArray[np.float32] = np.full((images, destination.card.dim), np.nan, np.float32)
         self.errors: dict[int, TrunklineError] = {}
-        self.lane = lane
+        self._lane: Lane = lane
         self.deadline = deadline
         self._left = images
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._cancelled = False
-        self._spent = np.zeros(3)
+        self._on_settled = on_settled
+        self._hooks: list[Callable[[], None]] = []
+        self._decode_s = self._queue_s = self._infer_s = 0.0
         if not images:
             self._done.set()
 
+    @property
+    def lane(self) -> Lane:
+        """See `Owner`."""
+        return self._lane
+
     def cancel(self) -> None:
         """The caller went away: slots that wait are dropped when their turn comes."""
-        self._cancelled = True
+        with self._lock:
+            self._cancelled = True
+            hooks, self._hooks = self._hooks, []
         self._done.set()
+        for hook in hooks:
+            hook()
+
+    def when_cancelled(self, hook: Callable[[], None]) -> None:
+        """Calls ``hook`` if the request is cancelled before it is answered, or was already."""
+        with self._lock:
+            if not self._cancelled:
+                self._hooks.append(hook)
+                return
+        hook()
 
     def verdict(self, now: float) -> TrunklineError | None:
-        """Why work on this request is pointless by now, if it is."""
+        """See `Owner`."""
         if self._cancelled:
             return Cancelled("the caller cancelled the request")
         if self.deadline is not None and now >= self.deadline:
@@ -103,15 +161,23 @@ class Request:
     @property
     def timings(self) -> Timings:
         """Means over the images; to be read when the request is finished."""
-        decode, queue, infer = self._spent / max(1, len(self.vectors))
-        return Timings(float(decode), float(queue), float(infer))
+        images = max(1, len(self.vectors))
+        return Timings(self._decode_s / images, self._queue_s / images, self._infer_s / images)
 
-    def count_down(self, slot: Slot, error: TrunklineError | None) -> None:
-        """Takes note of a settled slot; the last one wakes the caller."""
+    def store(self, index: int, vector: NDArray[np.float32]) -> None:
+        """See `Owner`."""
+        self.vectors[index] = vector
+
+    def settled(self, slot: Slot, error: TrunklineError | None) -> None:
+        """See `Owner`; the last slot wakes the caller."""
+        if self._on_settled is not None:
+            self._on_settled(slot, error)
         with self._lock:
             if error is not None:
                 self.errors[slot.index] = error
-            self._spent += (slot.decode_s, slot.queue_s, slot.infer_s)
+            self._decode_s += slot.decode_s
+            self._queue_s += slot.queue_s
+            self._infer_s += slot.infer_s
             self._left -= 1
             finished = self._left == 0
         if finished:
@@ -128,22 +194,30 @@ class Slot:
         image: What came in; dropped once it is decoded.
         cost: Bytes it was admitted with.
         pixels: uint8 [height, width, 3] once decoded.
+        room: Where its destination lent it room for the pixels; None where it did not.
+        vacate: Gives that room back.
+        number: What a link calls it; 0 while it has no name.
         enqueued: When it entered the queue it stands in, on the engine's clock.
         decode_s: Seconds spent decoding.
         queue_s: Seconds spent waiting, in both queues.
         infer_s: Seconds that its batch ran.
+        batch: Images in that batch.
         settled: Whether it has succeeded or failed.
     """
 
-    request: Request
+    request: Owner
     index: int
     image: ImageInput | None
     cost: int
     pixels: NDArray[np.uint8] | None = None
+    room: int | None = None
+    vacate: Callable[[], None] | None = None
+    number: int = 0
     enqueued: float = 0.0
     decode_s: float = 0.0
     queue_s: float = 0.0
     infer_s: float = 0.0
+    batch: int = 1
     settled: bool = False
 
     @property
@@ -153,7 +227,7 @@ class Slot:
 
     def store(self, vector: NDArray[np.float32]) -> None:
         """Puts the vector, [dim] float32, into the request's row."""
-        self.request.vectors[self.index] = vector
+        self.request.store(self.index, vector)
 
     def settle(self, error: TrunklineError | None) -> None:
         """Ends this slot: served if ``error`` is None. Its image and pixels are let go.
@@ -165,7 +239,10 @@ class Slot:
             raise RuntimeError(f"slot {self.index} was settled twice")
         self.settled = True
         self.image = self.pixels = None
-        self.request.count_down(self, error)
+        if self.vacate is not None:
+            self.vacate()
+            self.vacate = None
+        self.request.settled(self, error)
 
 
 def cost_of(image: ImageInput, preprocess: Preprocess) -> int:

@@ -10,7 +10,7 @@ from trunkline_service.batching.mailbox import Clock, Mailbox
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.queue import Taken
 from trunkline_service.batching.request import Slot
-from trunkline_service.errors import InternalError, TrunklineError, Unavailable
+from trunkline_service.errors import InternalError, Unavailable
 
 _log = logging.getLogger(__name__)
 # One failure can be an accident; a device that is gone fails every time.
@@ -20,12 +20,14 @@ _TOO_MANY_FAILURES = 3
 class Stage:
     """Worker threads over one mailbox.
 
+    A slot that comes while nothing waits and a place is free is worked on by the thread that brings it: the
+    stage then does what its own thread would have done, without waking one.
+
     Args:
         name: For thread names and logs.
-        threads: How many.
+        threads: How many, and how many threads may be at work at once.
         most: How many slots to take at once, given how many wait.
         work: Handles the slots taken. What it raises fails these slots alone; the thread goes on.
-        settle: Called for every slot this stage finishes without ``work`` having done so.
         clock: Monotonic seconds.
         observer: Told of dropped slots.
     """
@@ -36,15 +38,13 @@ class Stage:
         threads: int,
         most: Callable[[int], int],
         work: Callable[[list[Slot]], None],
-        settle: Callable[[Slot, TrunklineError | None], None],
         clock: Clock,
         observer: Observer,
     ) -> None:
-        self.mailbox = Mailbox(clock)
+        self.mailbox = Mailbox(clock, threads)
         self._name = name
         self._most = most
         self._work = work
-        self._settle = settle
         self._clock = clock
         self._observer = observer
         self._busy_since: dict[int, float] = {}
@@ -55,6 +55,29 @@ class Stage:
         ]
         for thread in self._threads:
             thread.start()
+
+    def put(self, slots: Sequence[Slot]) -> None:
+        """Leaves slots to the threads of the stage.
+
+        Raises:
+            Unavailable: It is closed.
+        """
+        self.mailbox.put(slots)
+
+    def handle(self, slot: Slot) -> None:
+        """Works on a slot in the calling thread if a place is free; leaves it to the stage's threads otherwise.
+
+        Raises:
+            Unavailable: It is closed.
+        """
+        if not self.mailbox.enter():
+            self.mailbox.put((slot,))
+            return
+        try:
+            verdict = slot.request.verdict(self._clock())
+            self._handle(Taken([slot], []) if verdict is None else Taken([], [(slot, verdict)]))
+        finally:
+            self.mailbox.leave()
 
     def trouble(self, stall_s: float) -> str | None:
         """What is wrong with this stage: a thread that died or hangs, or work that fails every time."""
@@ -70,7 +93,7 @@ class Stage:
         return None
 
     def close(self, deadline: float) -> int:
-        """Lets the threads finish what waits, until ``deadline`` on the stage's clock.
+        """Lets what waits be finished, until ``deadline`` on the stage's clock.
 
         Returns:
             How many slots had to be given up; their callers are told.
@@ -78,34 +101,35 @@ class Stage:
         self.mailbox.close()
         for thread in self._threads:
             thread.join(max(0.0, deadline - self._clock()))
+        self.mailbox.wait_idle(max(0.0, deadline - self._clock()))
         abandoned = self.mailbox.drain()
         for slot in abandoned:
-            self._settle(slot, Unavailable("the server shut down before this image's turn came"))
+            slot.settle(Unavailable("the server shut down before this image's turn came"))
         return len(abandoned)
 
     def _loop(self) -> None:
-        me = threading.get_ident()
         while (taken := self.mailbox.take(self._most)) is not None:
-            self._drop(taken)
-            if not taken.slots:
-                continue
-            self._busy_since[me] = self._clock()
             try:
-                self._work(taken.slots)
-                self._failures_in_a_row = 0
-            except Exception:  # noqa: BLE001 - a stage must outlive any defect in its work; it is logged
-                _log.exception("%s failed on %d images", self._name, len(taken.slots))
-                self._failures_in_a_row += 1
-                self._fail(taken.slots)
+                self._handle(taken)
             finally:
-                del self._busy_since[me]
+                self.mailbox.leave()
 
-    def _drop(self, taken: Taken) -> None:
+    def _handle(self, taken: Taken) -> None:
         for slot, verdict in taken.dropped:
             self._observer.dropped(verdict.reason)
-            self._settle(slot, verdict)
-
-    def _fail(self, slots: Sequence[Slot]) -> None:
-        for slot in slots:
-            if not slot.settled:
-                self._settle(slot, InternalError())
+            slot.settle(verdict)
+        if not taken.slots:
+            return
+        me = threading.get_ident()
+        self._busy_since[me] = self._clock()
+        try:
+            self._work(taken.slots)
+            self._failures_in_a_row = 0
+        except Exception:  # noqa: BLE001 - a stage must outlive any defect in its work; it is logged
+            _log.exception("%s failed on %d images", self._name, len(taken.slots))
+            self._failures_in_a_row += 1
+            for slot in taken.slots:
+                if not slot.settled:
+                    slot.settle(InternalError())
+        finally:
+            del self._busy_since[me]

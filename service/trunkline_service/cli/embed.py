@@ -185,7 +185,10 @@ def _dry_run(
         else:
             report_nothing(listed)
         return
+    from trunkline_service.models.session import ModelSession
+
     session = workspace.models.get(given["model"] or spec.model)
+    assert isinstance(session, ModelSession), "a workspace of this process runs its models itself"
     found = estimate(items, listed, session, spec, workspace.settings, readers=READERS)
     if place.json:
         output.print_json(dataclasses.asdict(found))

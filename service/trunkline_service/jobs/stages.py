@@ -57,6 +57,10 @@ class StageTimes:
     def image_failed(self, reason: str) -> None:
         """See ``Observer``."""
 
+    def cached(self, result: str) -> None:
+        """See ``Observer``; a job keeps no cache."""
+        del result
+
     def _add(self, stage: str, seconds: float) -> None:
         with self._lock:
             self._busy[stage] += seconds

@@ -28,4 +28,6 @@ class ExecutionPlan:
     def __post_init__(self) -> None:
         for name in ("threads", "runs", "batch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"an execution plan's {name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(
+                    f"an execution plan's {name} is {getattr(self, name)}; it must be at least 1"
+                )

@@ -13,6 +13,7 @@ from trunkline_service.models import card as cards
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.identity import artifact_id
 from trunkline_service.models.locations import Location, locate
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import CARD_FILE, ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 from trunkline_service.models.triton_config import MODEL_FILE
@@ -156,4 +157,4 @@ def _fetch(location: Location, made: ModelFolder, progress: Progress) -> None:
             f"{digest.hexdigest()[:12]}... fetched); nothing was published. Export the model again"
         )
     # Loads it, and compares inputs and outputs with the card.
-    ModelSession(made, Device("cpu"), threads=1)
+    ModelSession(made, Device("cpu"), ExecutionPlan(threads=1, runs=1, batch=1))

@@ -5,17 +5,35 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from trunkline_service.errors import TrunklineError
 from trunkline_service.models.card import ModelCard
-from trunkline_service.models.repository import ModelFolder, ModelRepository
+from trunkline_service.models.repository import ModelFolder, ModelRepository, Stamp
 from trunkline_service.models.session import ModelSession
 from trunkline_service.names import parse_reference
 
 SessionFactory = Callable[[ModelFolder], ModelSession]
 
 _log = logging.getLogger(__name__)
+
+
+class Loaded(Protocol):
+    """A model that is warm."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What it was published as."""
+
+
+class Models(Protocol):
+    """Warm models by name: of this process, or of the one that owns the device."""
+
+    def get(self, reference: str = "") -> Loaded:
+        """See `LiveModels.get`."""
+
+    def loaded(self) -> list[str]:
+        """References of the loaded models."""
 
 
 class _Key(NamedTuple):
@@ -47,6 +65,8 @@ class LiveModels:
         self._sessions: dict[_Key, ModelSession] = {}
         self._newest: dict[str, ModelSession] = {}
         self._tried_aside: set[_Key] = set()
+        # What a reference meant while the folder of its model had a stamp.
+        self._meant: dict[str, tuple[Stamp, ModelSession]] = {}
 
     def get(self, reference: str = "") -> ModelSession:
         """The session of ``name`` or ``name@version``, loaded if it must be.
@@ -55,25 +75,38 @@ class LiveModels:
             InvalidArgument, ModelNotFound, ModelFileError, SettingsError: see ``ModelRepository.resolve``
                 and ``ModelSession``.
         """
-        name, version = parse_reference(reference or self.default, "model")
-        with self._guard:
-            warm = self._newest.get(name) if version is None else None
-        if warm is None:
-            return self._load(self.repository.resolve(reference or self.default))
-        folder = self._newest_folder(name, warm)
-        if folder is None or _key(folder.card) == _key(warm.card):
-            return warm
-        with self._guard:
-            ready = self._sessions.get(_key(folder.card))
-        if ready is not None:
-            return ready
-        self._load_aside(folder)
-        return warm
+        reference = reference or self.default
+        name, version = parse_reference(reference, "model")
+        stamp = self.repository.stamp(name)
+        meant = self._meant.get(reference)
+        if meant is not None and meant[0] == stamp:
+            return meant[1]
+        session, is_newest = self._look_up(reference, name, version)
+        # The stamp was taken before the folder was read, so that a change in between shows.
+        if is_newest and stamp is not None:
+            self._meant[reference] = (stamp, session)
+        return session
 
     def loaded(self) -> list[str]:
         """References of the loaded models."""
         with self._guard:
             return sorted({key.reference for key in self._sessions})
+
+    def _look_up(self, reference: str, name: str, version: int | None) -> tuple[ModelSession, bool]:
+        """The session to use now, and whether it is what the folder holds: else a newer one is on its way."""
+        with self._guard:
+            warm = self._newest.get(name) if version is None else None
+        if warm is None:
+            return self._load(self.repository.resolve(reference)), True
+        folder = self._newest_folder(name, warm)
+        if folder is None:
+            return warm, False
+        with self._guard:
+            ready = warm if _key(folder.card) == _key(warm.card) else self._sessions.get(_key(folder.card))
+        if ready is not None:
+            return ready, True
+        self._load_aside(folder)
+        return warm, False
 
     def _newest_folder(self, name: str, warm: ModelSession) -> ModelFolder | None:
         """The newest published version; None where what is on disk can't be used and ``warm`` goes on."""

@@ -7,7 +7,9 @@ Reading takes no lock: a version's folder appears whole, by one rename, and is n
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from trunkline_service.names import check_name, near, parse_reference
 BUNDLED = Path(__file__).parent / "bundled"
 CARD_FILE = "card.json"
 _Stamp = tuple[int, int, int]
+Stamp = tuple[tuple[int, int], ...]
+# Far above the clock steps of any file system that folders of models are kept on.
+_STEP_NS = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,16 @@ class ModelRepository:
                 f"model {wanted.name!r} has no version {version}; it has {', '.join(map(str, versions))}"
             )
         return self._read(wanted.name, version)
+
+    def stamp(self, name: str) -> Stamp | None:
+        """What changes whenever a version of a model comes or goes; two calls of the system.
+
+        None while a folder has been changed so lately that a further change might not show: file systems
+        keep time in steps.
+        """
+        found = (_changed(f"{self.root}/{name}"), _changed(f"{self._bundled}/{name}"))
+        now = time.time_ns()
+        return None if any(abs(now - changed) < _STEP_NS for _, changed in found) else found
 
     def publish(self, onnx: Path, make_card: Callable[[int], ModelCard]) -> ModelFolder:
         """Publishes a graph as the next version of a model: whole, or not at all.
@@ -248,6 +263,15 @@ def _identity(card: ModelCard) -> tuple[str, str, str]:
 def _why(exc: OSError | UnicodeDecodeError) -> str:
     """What went wrong, without the path: callers of a server read this."""
     return (exc.strerror or type(exc).__name__) if isinstance(exc, OSError) else "not UTF-8"
+
+
+def _changed(folder: str) -> tuple[int, int]:
+    """Inode and time of the last change; zeros where there is no folder."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _stamp(path: Path) -> _Stamp:

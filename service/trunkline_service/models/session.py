@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.errors import ModelFileError, SettingsError
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelFolder
 from trunkline_service.models.triton_config import INPUT_NAME, OUTPUT_NAME
 
@@ -53,23 +54,30 @@ def parse_device(text: str) -> Device:
 class ModelSession:
     """A loaded model.
 
-    ``run`` may be called from several threads on the CPU; the batcher calls it from one.
+    ``run`` may be called from several threads on the CPU.
 
     Args:
         folder: The published model; its checksum is verified here.
         device: Where to run.
-        threads: Threads inside one run (CPU).
+        plan: Threads inside one run, runs at once, and the most images in one. On CUDA only its ``batch``
+            counts.
+
+    Attributes:
+        card: What the model was published as.
+        device: Where it runs.
+        plan: How it is meant to be run.
 
     Raises:
         ModelFileError: The file is no ONNX model, or does not match its card.
         SettingsError: CUDA was asked for and can't run this model.
     """
 
-    def __init__(self, folder: ModelFolder, device: Device, threads: int) -> None:
+    def __init__(self, folder: ModelFolder, device: Device, plan: ExecutionPlan) -> None:
         folder.verify()
         self.card = folder.card
         self.device = device
-        self._session = _open(folder, device, threads)
+        self.plan = plan
+        self._session = _open(folder, device, plan.threads)
         self._check_signature()
         self._output = [OUTPUT_NAME]
 
@@ -93,18 +101,25 @@ class ModelSession:
     def warm(self, sizes: Sequence[int]) -> None:
         """Runs every batch size once, so that no caller pays for the first allocation of it.
 
+        Args:
+            sizes: Images in a batch; those above ``plan.batch`` are left out, it itself is always run.
+
         Raises:
             ModelFileError: A size can't be run (out of memory, say).
         """
+        for size in sorted({min(size, self.plan.batch) for size in (*sizes, self.plan.batch)}):
+            self.warm_one(size)
+
+    def warm_one(self, size: int) -> None:
+        """Runs one batch of ``size`` images; see `warm`."""
         height, width = self.input_size
-        for size in sizes:
-            try:
-                self.run(np.zeros((size, height, width, 3), np.uint8))
-            except Exception as exc:
-                raise ModelFileError(
-                    f"model {self.card.reference} can't run a batch of {size} on {self.device}: "
-                    f"{type(exc).__name__}; lower queue.max_batch, or export the model again"
-                ) from exc
+        try:
+            self.run(np.zeros((size, height, width, 3), np.uint8))
+        except Exception as exc:
+            raise ModelFileError(
+                f"model {self.card.reference} can't run a batch of {size} on {self.device}: "
+                f"{type(exc).__name__}; lower queue.max_batch, or export the model again"
+            ) from exc
 
     def _check_signature(self) -> None:
         height, width = self.input_size

@@ -10,7 +10,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.errors import FailedPrecondition, SpaceMismatch
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.models.card import ModelCard
-from trunkline_service.models.registry import LiveModels
+from trunkline_service.models.registry import Models
 
 
 class Embedder:
@@ -21,7 +21,7 @@ class Embedder:
         engine: Computes.
     """
 
-    def __init__(self, models: LiveModels, engine: Engine) -> None:
+    def __init__(self, models: Models, engine: Engine) -> None:
         self._models = models
         self._engine = engine
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from trunkline_service.batching.engine import Caller, Embedded, Engine
-from trunkline_service.batching.local import LocalEngine
 from trunkline_service.batching.observer import Observer
+from trunkline_service.batching.pipeline import local_engine
 from trunkline_service.collections.arrivals import (
     NewRow,
     arriving_rows,
@@ -36,8 +36,9 @@ from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.indexes import Indexes
 from trunkline_service.index.searcher import SearchPolicy
+from trunkline_service.models.calibration import open_session
 from trunkline_service.models.card import ModelCard
-from trunkline_service.models.registry import LiveModels
+from trunkline_service.models.registry import LiveModels, Models
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession, parse_device
 from trunkline_service.settings import Settings
@@ -62,16 +63,24 @@ class Workspace(HeadWork, SearchWork):
         settings: Where they are, and how to run.
         observer: Told what the stages measure.
         engine: Instead of one in this process.
+        models: The models that this engine runs; beside ``engine``.
     """
 
     def __init__(
-        self, settings: Settings, observer: Observer | None = None, engine: Engine | None = None
+        self,
+        settings: Settings,
+        observer: Observer | None = None,
+        engine: Engine | None = None,
+        models: Models | None = None,
     ) -> None:
         self.settings = settings
         self.device: Device = parse_device(settings.device)
         self.repository = ModelRepository(Path(settings.models))
-        self.models = LiveModels(self.repository, self._open_session, settings.default_model)
-        self.engine: Engine = engine or LocalEngine(self.models, settings, observer)
+        if engine is None or models is None:
+            live = LiveModels(self.repository, self._open_session, settings.default_model)
+            engine, models = local_engine(live, settings, observer), live
+        self.models: Models = models
+        self.engine: Engine = engine
         self.collections = CollectionStore(settings.data)
         self.heads = HeadRegistry(settings.data, trunkline_version=importlib.metadata.version("trunkline"))
         self._indexes = Indexes(settings.data, _cache_of(settings), _policy_of(settings))
@@ -241,7 +250,7 @@ class Workspace(HeadWork, SearchWork):
     def _open_session(self, folder: ModelFolder) -> ModelSession:
         if not folder.card.pretrained:
             _log.info("model %s has random weights; its vectors mean nothing", folder.card.reference)
-        session = ModelSession(folder, self.device, self.settings.worker_threads)
+        session = open_session(folder, self.device, self.settings)
         session.warm(self.settings.queue.buckets)
         _log.info("model %s is warm on %s", folder.card.reference, self.device)
         return session
