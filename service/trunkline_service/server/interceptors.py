@@ -55,6 +55,11 @@ class Gate:
         self._changed = threading.Condition()
         self._closed: str | None = "the server is starting: its models are not warm yet"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether work is taken."""
+        return self._closed is None
+
     def open(self) -> None:
         """Takes work from now on."""
         self._closed = None
@@ -93,10 +98,20 @@ class Gate:
             self._changed.notify_all()
 
 
+# Trunkline's own, and Open Inference's.
+_PACKAGES = ("/trunkline.", "/inference.")
+
 # Listings cost nothing, and must be answered while the work waits; so must a rollback. What reads vectors
 # is work.
 LIGHT = frozenset(
     {
+        "/inference.GRPCInferenceService/ModelConfig",
+        "/inference.GRPCInferenceService/ModelMetadata",
+        "/inference.GRPCInferenceService/ModelReady",
+        "/inference.GRPCInferenceService/RepositoryIndex",
+        "/inference.GRPCInferenceService/ServerLive",
+        "/inference.GRPCInferenceService/ServerMetadata",
+        "/inference.GRPCInferenceService/ServerReady",
         "/trunkline.v1.Collections/GetCollection",
         "/trunkline.v1.Collections/ListAliases",
         "/trunkline.v1.Collections/ListCollections",
@@ -118,11 +133,13 @@ LIGHT = frozenset(
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Wraps the handlers of Trunkline's own services; leaves health and reflection alone."""
+    """Wraps the handlers of the services that use the workspace; leaves health and reflection alone."""
 
     def __init__(self, gate: Gate, observer: CallObserver) -> None:
         self._gate = gate
         self._observer = observer
+        # Handlers are the same for every call of a method; wrapping one costs more than a small call.
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
         self,
@@ -130,10 +147,19 @@ class CallInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """See grpc.ServerInterceptor."""
-        handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/trunkline."):
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = continuation(handler_call_details)
+        if handler is None or not method.startswith(_PACKAGES):
             return handler
+        wrapped = self._wrapped[method] = self._guarded(handler, method)
+        return wrapped
+
+    def _guarded(
+        self, handler: grpc.RpcMethodHandler[Any, Any], method: str
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         # The request is parsed inside the gate, so that what is refused costs no parsing.
         parse, serialise = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary is not None:

@@ -45,6 +45,13 @@ class Metrics:
         self._dropped = Counter(
             "trunkline_dropped_images", "Images dropped before work was spent on them", ["reason"], **shared
         )
+        self._cached = Counter(
+            "trunkline_cache_images", "Images looked up before they were decoded", ["result"], **shared
+        )
+        # Looking a label up costs more than counting.
+        self._decode_seconds = self._stages.labels("decode")
+        self._infer_seconds = self._stages.labels("infer")
+        self._cached_by_result = {name: self._cached.labels(name) for name in ("hit", "joined", "miss")}
         shadowed = ["head", "serving", "candidate"]
         self._shadow_rows = Counter(
             "trunkline_shadow_rows", "Items that a candidate was asked about too", shadowed, **shared
@@ -62,6 +69,8 @@ class Metrics:
         self._queued = Gauge("trunkline_queued_images", "Images that wait, by stage", ["stage"], **shared)
         self._admitted = Gauge("trunkline_admitted_images", "Images admitted and not answered", **shared)
         self._admitted_bytes = Gauge("trunkline_admitted_bytes", "Their bytes", **shared)
+        self._cache_entries = Gauge("trunkline_cache_entries", "Embeddings in the cache", **shared)
+        self._cache_bytes = Gauge("trunkline_cache_bytes", "Their bytes", **shared)
 
     def watch(
         self, queued: Callable[[], dict[str, int]], images: Callable[[], int], size: Callable[[], int]
@@ -72,13 +81,18 @@ class Metrics:
         self._admitted.set_function(images)
         self._admitted_bytes.set_function(size)
 
+    def watch_cache(self, entries: Callable[[], int], size: Callable[[], int]) -> None:
+        """Reads the cache's gauges from these functions; without this call they stay 0."""
+        self._cache_entries.set_function(entries)
+        self._cache_bytes.set_function(size)
+
     def decoded(self, seconds: float) -> None:
         """See ``Observer``."""
-        self._stages.labels("decode").observe(seconds)
+        self._decode_seconds.observe(seconds)
 
     def batch(self, model: str, size: int, seconds: float) -> None:
         """See ``Observer``."""
-        self._stages.labels("infer").observe(seconds)
+        self._infer_seconds.observe(seconds)
         self._batches.labels(model).observe(size)
 
     def dropped(self, reason: str) -> None:
@@ -88,6 +102,10 @@ class Metrics:
     def image_failed(self, reason: str) -> None:
         """See ``Observer``."""
         self._failed.labels(reason).inc()
+
+    def cached(self, result: str) -> None:
+        """See ``Observer``."""
+        self._cached_by_result[result].inc()
 
     def shadow(self, head: str, serving: int, candidate: int, rows: int, disagreements: int) -> None:
         """See ``ShadowObserver``."""

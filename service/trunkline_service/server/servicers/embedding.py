@@ -21,11 +21,13 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
     ) -> embedding_pb2.EmbedResponse:
         """See embedding.proto."""
         images = converters.images_from(request.images, self._workspace.settings.max_images_per_request)
-        embedded = self._workspace.embed(
-            images, request.model, caller_of(context, request.lane), request.expect_space_id
-        )
+        caller = caller_of(context, request.lane)
+        model, wanted, floats = request.model, request.expect_space_id, request.type
+        # The images were copied out of the message, which lives until its last reference goes.
+        del request
+        embedded = self._workspace.embed(images, model, caller, wanted)
         return embedding_pb2.EmbedResponse(
-            embeddings=converters.matrix_to(embedded.vectors, request.type),
+            embeddings=converters.matrix_to(embedded.vectors, floats),
             errors=converters.errors_to(embedded.errors),
             model=converters.model_ref_to(embedded),
             timings=converters.timings_to(embedded.timings),
