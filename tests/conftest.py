@@ -26,6 +26,15 @@ TINY_SIZE = 32
 TINY_CELLS = 4
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this run, for its processes too: plans measured here stay here."""
+    folder = tmp_path_factory.mktemp("user-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real weights and photographs; tests that need it skip where it is absent."""

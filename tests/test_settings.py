@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trunkline_service.errors import SettingsError
-from trunkline_service.settings import Settings, load
+from trunkline_service.settings import PlanSettings, Settings, cache_folder, file_of, load
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path):
@@ -60,3 +60,43 @@ def test_a_named_file_must_exist(tmp_path):
 def test_a_bad_flag_is_named_as_it_was_given(tmp_path, flags, message):
     with pytest.raises(SettingsError, match=message):
         load(flags, environ={}, cwd=tmp_path)
+
+
+def test_plans_are_tables_of_the_file_alone(tmp_path):
+    (tmp_path / "trunkline.toml").write_text(
+        '[plans.tiny]\nthreads = 1\nruns = 2\nbatch = 4\n[plans."a.b"]\nthreads = 2\nruns = 1\nbatch = 1\n'
+    )
+    found = load(environ={"TRUNKLINE_PLANS": "1"}, cwd=tmp_path)
+    assert found.plans == {"tiny": PlanSettings(1, 2, 4), "a.b": PlanSettings(2, 1, 1)}
+    with pytest.raises(SettingsError, match="unknown setting 'plans'"):
+        load({"plans": {}}, environ={}, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plans = 1", "plans is 1"),
+        ("[plans]\ntiny = 1", "plans.tiny has 1; it needs threads, runs, batch"),
+        ("[plans.tiny]\nthreads = 1\nruns = 1", "plans.tiny has runs, threads; it needs"),
+        ("[plans.tiny]\nthreads = 1\nruns = 1\nbatch = 1\nspeed = 1", "plans.tiny has batch, runs, speed"),
+        ("[plans.tiny]\nthreads = 0\nruns = 1\nbatch = 1", "plans.tiny.threads is 0"),
+        ("[plans.tiny]\nthreads = 1\nruns = 1.5\nbatch = 1", "plans.tiny.runs is 1.5"),
+        ("[plans.tiny]\nthreads = 1\nruns = 1\nbatch = true", "plans.tiny.batch is True"),
+        ("[plans.a.b]\nthreads = 1\nruns = 1\nbatch = 1", "plans.a has b; it needs"),
+        ('[plans."a b"]\nthreads = 1\nruns = 1\nbatch = 1', "plans.a b is no model's name"),
+    ],
+)
+def test_a_bad_plan_names_its_key(tmp_path, text, message):
+    (tmp_path / "trunkline.toml").write_text(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load(environ={}, cwd=tmp_path)
+    assert "trunkline.toml" in str(caught.value)
+
+
+def test_where_the_file_and_the_cache_are(tmp_path, monkeypatch):
+    assert file_of(environ={}, cwd=tmp_path) == tmp_path / "trunkline.toml"
+    assert file_of(environ={"TRUNKLINE_CONFIG": "other.toml"}, cwd=tmp_path).name == "other.toml"
+    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "trunkline"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for nothing in ({}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative"}):
+        assert cache_folder(nothing) == tmp_path / "home" / ".cache" / "trunkline"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from trunkline_service.errors import SettingsError
+from trunkline_service.names import is_name
 
 DecodeMode = Literal["exact", "fast"]
 IndexBuild = Literal["auto", "never"]
@@ -21,7 +22,15 @@ MIB = 1024 * 1024
 # Those whose name is another than the setting's.
 _FLAGS = {"index_refresh_s": "--refresh"}
 _MAY_BE_ZERO = frozenset(
-    {"threads", "frontends", "cache_mb", "max_connection_age_s", "drain_s", "index_refresh_s", "index_flat_rows"}
+    {
+        "threads",
+        "frontends",
+        "cache_mb",
+        "max_connection_age_s",
+        "drain_s",
+        "index_refresh_s",
+        "index_flat_rows",
+    }
 )
 
 
@@ -80,6 +89,21 @@ class IndexSettings:
 
 
 @dataclass(frozen=True)
+class PlanSettings:
+    """How one model is run on a CPU, instead of what is measured when it is loaded: ``[plans.NAME]``.
+
+    Attributes:
+        threads: Threads inside one run.
+        runs: Runs at once.
+        batch: The most images in one run; ``queue.max_batch`` bounds it.
+    """
+
+    threads: int
+    runs: int
+    batch: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a workspace or a server can be told.
 
@@ -99,6 +123,7 @@ class Settings:
         max_message_bytes: The largest gRPC message.
         max_images_per_request: The most images in one request.
         drain_s: Seconds that queued work may take after SIGTERM.
+        plans: How models are run, by name; only the file can say it, and `trunkline autotune` writes it.
     """
 
     models: str = "models"
@@ -118,6 +143,7 @@ class Settings:
     image: ImageLimits = field(default_factory=ImageLimits)
     queue: QueueLimits = field(default_factory=QueueLimits)
     index: IndexSettings = field(default_factory=IndexSettings)
+    plans: Mapping[str, PlanSettings] = field(default_factory=dict)
 
     @property
     def worker_threads(self) -> int:
@@ -143,10 +169,34 @@ def load(
         SettingsError: An unknown name, or a value of the wrong type, naming where it stands.
     """
     environ = os.environ if environ is None else environ
-    values = _from_file(environ, cwd or Path.cwd())
+    document, file = _document(environ, cwd or Path.cwd())
+    plans = _plans(document.pop("plans", {}), file)
+    values = _flattened(document, file)
     values |= _from_environment(environ)
     values |= {name: (value, "flag") for name, value in (flags or {}).items() if value is not None}
-    return _build({name: _convert(name, value, where) for name, (value, where) in values.items()})
+    converted = {name: _convert(name, value, where) for name, (value, where) in values.items()}
+    return _build(converted | {"plans": plans})
+
+
+def file_of(*, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Path:
+    """Where settings are read from, if it is there: what TRUNKLINE_CONFIG names, or ``trunkline.toml``."""
+    named = (os.environ if environ is None else environ).get("TRUNKLINE_CONFIG")
+    return Path(named) if named else (cwd or Path.cwd()) / "trunkline.toml"
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The user's cache of this program: ``$XDG_CACHE_HOME/trunkline``, or ``~/.cache/trunkline``.
+
+    None where neither can be known: a user without a home.
+    """
+    named = Path((os.environ if environ is None else environ).get("XDG_CACHE_HOME", ""))
+    # Their specification says that a relative path is to be ignored.
+    if named.is_absolute():
+        return named / "trunkline"
+    try:
+        return Path.home() / ".cache" / "trunkline"
+    except RuntimeError:
+        return None
 
 
 def _slots() -> dict[str, Any]:
@@ -157,7 +207,7 @@ def _slots() -> dict[str, Any]:
         value = getattr(defaults, entry.name)
         if isinstance(value, (ImageLimits, QueueLimits, IndexSettings)):
             flat |= {f"{entry.name}_{inner.name}": getattr(value, inner.name) for inner in fields(value)}
-        else:
+        elif entry.name != "plans":
             flat[entry.name] = value
     return flat
 
@@ -167,24 +217,49 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     return {names[key]: (value, f"environment {key}") for key, value in environ.items() if key in names}
 
 
-def _from_file(environ: Mapping[str, str], cwd: Path) -> dict[str, tuple[Any, str]]:
-    named = environ.get("TRUNKLINE_CONFIG")
-    path = Path(named) if named else cwd / "trunkline.toml"
+def _document(environ: Mapping[str, str], cwd: Path) -> tuple[dict[str, Any], str]:
+    """What the file holds, and its name; empty where there is none."""
+    path = file_of(environ=environ, cwd=cwd)
     if not path.is_file():
-        if named:
+        if named := environ.get("TRUNKLINE_CONFIG"):
             raise SettingsError(f"TRUNKLINE_CONFIG names {named!r}, which is not a file")
-        return {}
+        return {}, path.name
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8")), path.name
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path.name} is not valid TOML: {exc}") from exc
+
+
+def _flattened(document: Mapping[str, Any], where: str) -> dict[str, tuple[Any, str]]:
     flat: dict[str, tuple[Any, str]] = {}
     for key, value in document.items():
         if isinstance(value, dict):
-            flat |= {f"{key}_{inner}": (item, path.name) for inner, item in value.items()}
+            flat |= {f"{key}_{inner}": (item, where) for inner, item in value.items()}
         else:
-            flat[key] = (value, path.name)
+            flat[key] = (value, where)
     return flat
+
+
+def _plans(tables: Any, where: str) -> dict[str, PlanSettings]:
+    if not isinstance(tables, dict):
+        raise SettingsError(f"{where}: plans is {tables!r}; write a table [plans.NAME] for a model")
+    return {name: _plan(name, table, where) for name, table in tables.items()}
+
+
+def _plan(name: str, table: Any, where: str) -> PlanSettings:
+    keys = [entry.name for entry in fields(PlanSettings)]
+    if not is_name(name):
+        raise SettingsError(f"{where}: plans.{name} is no model's name; quote a name that has a dot in it")
+    if not isinstance(table, dict) or set(table) != set(keys):
+        given = ", ".join(sorted(table)) if isinstance(table, dict) else repr(table)
+        raise SettingsError(f"{where}: plans.{name} has {given or 'nothing'}; it needs {', '.join(keys)}")
+    for key in keys:
+        # True is an int.
+        if type(table[key]) is not int or table[key] < 1:
+            raise SettingsError(
+                f"{where}: plans.{name}.{key} is {table[key]!r}; it must be a whole number of at least 1"
+            )
+    return PlanSettings(**table)
 
 
 def _convert(name: str, value: Any, where: str) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from trunkline_service.images.prepare import prepare_encoded
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 from trunkline_service.settings import ImageLimits
@@ -66,7 +67,7 @@ def main() -> None:
     count = min(arguments.files, len(paths) // step)
     files = [tiled(paths[start * step : (start + 1) * step]) for start in range(count)]
     folder = ModelRepository(arguments.models).resolve(arguments.model)
-    session = ModelSession(folder, Device("cpu"), os.cpu_count() or 1)
+    session = ModelSession(folder, Device("cpu"), ExecutionPlan(os.cpu_count() or 1, 1, 1))
     spec = folder.card.preprocess
     vectors = {}
     for mode in ("exact", "fast"):

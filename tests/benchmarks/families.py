@@ -27,6 +27,7 @@ import torch
 import trunkline_export
 from trunkline_export.families import FAMILIES, Member
 from trunkline_service.errors import TrunklineError
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -63,7 +64,7 @@ def row(member: Member, repository: ModelRepository) -> dict[str, Any]:
     except TrunklineError as exc:
         return {"family": member.family, "source": member.source, "failed": exc.message}
     card = folder.card
-    rate = images_per_second(ModelSession(folder, Device("cpu"), os.cpu_count() or 1))
+    rate = images_per_second(ModelSession(folder, Device("cpu"), ExecutionPlan(os.cpu_count() or 1, 1, 1)))
     height, width = card.preprocess.input_size
     return {
         "family": member.family,

@@ -58,13 +58,15 @@ def raw(models: str, folder: str) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from trunkline_service.images.inputs import EncodedImage, prepare
+    from trunkline_service.models.plan import ExecutionPlan
     from trunkline_service.models.repository import ModelRepository
     from trunkline_service.models.session import ModelSession, parse_device
     from trunkline_service.settings import Settings
 
     settings = Settings()
     model = ModelRepository(Path(models)).resolve("bench")
-    session = ModelSession(model, parse_device("cpu"), settings.worker_threads)
+    plan = ExecutionPlan(settings.worker_threads, 1, settings.queue.max_batch)
+    session = ModelSession(model, parse_device("cpu"), plan)
     session.warm(settings.queue.buckets)
     files = sorted(Path(folder).glob("*.jpg"))
     started = time.perf_counter()

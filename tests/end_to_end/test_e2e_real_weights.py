@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 import trunkline
 from trunkline_service.images.prepare import prepare_encoded
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 from trunkline_service.settings import ImageLimits
@@ -121,7 +122,9 @@ def test_served_vectors_are_the_librarys_own_and_a_head_learns(
         for count in (7, 64):
             assert np.linalg.norm(client.embed(val[:count]).vectors[0] - ours[245]) <= bound
     # How calls meet in batches is the server's affair; here the batch sizes are what they say.
-    session = ModelSession(ModelRepository(tmp_path / "models").resolve("backbone"), Device("cpu"), 2)
+    session = ModelSession(
+        ModelRepository(tmp_path / "models").resolve("backbone"), Device("cpu"), ExecutionPlan(2, 1, 16)
+    )
     spec = session.card.preprocess
     pixels = np.stack([prepare_encoded(path.read_bytes(), spec, "exact", ImageLimits()) for path in val[:64]])
     for size in (1, 7, 64):

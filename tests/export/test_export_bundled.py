@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from trunkline_export.bundled.publish import NAME, publish
 from trunkline_export.bundled.student import EMBEDDING_DIM, INPUT_SIZE, Student, load_student, normalise
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import BUNDLED, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -39,5 +40,7 @@ def test_random_weights_go_through_the_gate_like_any_backbone(weights, tmp_path)
 def test_what_is_bundled_has_the_recipes_shape():
     card = ModelRepository(BUNDLED, BUNDLED).resolve(NAME).card
     assert (card.dim, card.preprocess.input_size) == (EMBEDDING_DIM, (INPUT_SIZE, INPUT_SIZE))
-    session = ModelSession(ModelRepository(BUNDLED, BUNDLED).resolve(NAME), Device("cpu"), 1)
+    session = ModelSession(
+        ModelRepository(BUNDLED, BUNDLED).resolve(NAME), Device("cpu"), ExecutionPlan(1, 1, 16)
+    )
     session.warm((1, 4))

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from trunkline_service.errors import InvalidArgument, ParityError
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -56,7 +57,7 @@ def test_a_precision_is_another_artifact_of_the_same_space(
     assert lower.card.batch.bound == limits.batch
     assert lower.card.batch.measured <= limits.batch
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    found = [ModelSession(each, Device("cpu"), 1).run(images) for each in (wide, lower)]
+    found = [ModelSession(each, Device("cpu"), ExecutionPlan(1, 1, 16)).run(images) for each in (wide, lower)]
     cosines = (found[0] * found[1]).sum(1) / np.prod([np.linalg.norm(f, axis=1) for f in found], axis=0)
     assert cosines.min() > 0.99
 

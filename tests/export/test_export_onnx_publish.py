@@ -16,6 +16,7 @@ from PIL import Image
 import trunkline
 from trunkline_service.cli.app import trunkline_command
 from trunkline_service.errors import ExportError, InvalidArgument, ParityError
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -283,7 +284,7 @@ def test_what_was_published_serves(publish: Any, path: Path, repository: ModelRe
     assert "dims: [ 32, 32, 3 ]" in config
     assert "dims: [ 12 ]" in config
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
-    assert ModelSession(folder, Device("cpu"), threads=1).run(pixels).shape == (3, 12)
+    assert ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16)).run(pixels).shape == (3, 12)
 
     data = repository.root.parent / "data"
     with trunkline.open(models=str(repository.root), data=str(data), default_model="net") as client:
@@ -302,7 +303,7 @@ def test_unit_length(publish: Any, reference: Path) -> None:
     folder = publish(normalize="l2", reference=reference)
     assert folder.card.output.normalize == "l2"
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
-    vectors = ModelSession(folder, Device("cpu"), threads=1).run(pixels)
+    vectors = ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16)).run(pixels)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
 

@@ -21,6 +21,7 @@ from trunkline_service.errors import (
     StorageError,
     WeightsError,
 )
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 
@@ -89,7 +90,7 @@ def test_progress_is_told(exported: Any) -> None:
 
 
 def test_the_service_loads_what_was_published(exported: Any) -> None:
-    session = ModelSession(exported[1], Device("cpu"), threads=1)
+    session = ModelSession(exported[1], Device("cpu"), ExecutionPlan(1, 1, 16))
     vectors = session.run(np.zeros((3, *session.input_size, 3), np.uint8))
     assert vectors.shape == (3, exported[1].card.dim)
     assert vectors.dtype == np.float32

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trunkline_service.images.prepare import prepare_encoded
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 from trunkline_service.settings import ImageLimits
@@ -42,7 +43,7 @@ def test_real_weights_are_exported_exactly(
     assert card.parity.separation_median > 0.2
     assert card.weights.startswith(f"{file} (sha256 ")
     assert str(assets).encode() not in folder.onnx.read_bytes() + card.dumps().encode()
-    _photographs_agree(source, weights, ModelSession(folder, Device("cpu"), threads=2), assets)
+    _photographs_agree(source, weights, ModelSession(folder, Device("cpu"), ExecutionPlan(2, 1, 16)), assets)
 
 
 def _photographs_agree(source: str, weights: Path, session: ModelSession, assets: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from trunkline_service.errors import InvalidArgument, ModelFileError, ModelNotFound, StorageError
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.pull import CARD_LIMIT, pull
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession
@@ -165,7 +166,7 @@ def test_a_pulled_model_is_the_published_one(place, remote, site, fetch, reposit
     assert pulled.folder.onnx.read_bytes() == source.onnx.read_bytes()
     config = repository.root / "tiny" / "config.pbtxt"
     assert config.read_text() == (remote / "tiny" / "config.pbtxt").read_text()
-    ModelSession(pulled.folder, Device("cpu"), 1)
+    ModelSession(pulled.folder, Device("cpu"), ExecutionPlan(1, 1, 16))
     size = source.onnx.stat().st_size
     assert (steps[0], steps[-1]) == ((0, size), (size, size))
     if "token" in place:

@@ -23,6 +23,7 @@ from trunkline_service.errors import (
 )
 from trunkline_service.models import card as cards
 from trunkline_service.models import repository as repository_module
+from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.repository import ModelRepository
 from trunkline_service.models.session import Device, ModelSession, parse_device
@@ -203,20 +204,20 @@ def test_a_file_that_is_no_model(root, publish_tiny):
     folder = publish_tiny(root)
     folder.onnx.write_bytes(b"not a model")
     with pytest.raises(ModelFileError, match="does not match"):
-        ModelSession(folder, Device("cpu"), 1)
+        ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16))
 
 
 def test_a_card_of_other_shapes_than_its_graph(root, publish_tiny):
     folder = publish_tiny(root, dim=47)
     with pytest.raises(ModelFileError, match="promises the output"):
-        ModelSession(folder, Device("cpu"), 1)
+        ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16))
 
 
 def test_cuda_that_is_not_there_is_an_error_and_no_silent_cpu(root, publish_tiny):
     if parse_device("auto").kind == "cuda":
         pytest.skip("this machine has an NVIDIA device")
     with pytest.raises(SettingsError, match="--device cpu"):
-        ModelSession(publish_tiny(root), Device("cuda"), 1)
+        ModelSession(publish_tiny(root), Device("cuda"), ExecutionPlan(1, 1, 16))
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:x", "cpu:0", "", "cuda:-1"])
@@ -231,7 +232,7 @@ def test_live_models_load_once_and_find_new_versions(root, publish_tiny):
 
     def open_session(folder):
         opened.append(folder.card.reference)
-        return ModelSession(folder, Device("cpu"), 1)
+        return ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16))
 
     live = LiveModels(ModelRepository(root), open_session, "tiny")
     threads = [threading.Thread(target=live.get) for _ in range(8)]
@@ -254,7 +255,7 @@ def test_a_new_version_that_is_broken_changes_nothing_for_callers(root, publish_
 
     def open_session(folder):
         try:
-            return ModelSession(folder, Device("cpu"), 1)
+            return ModelSession(folder, Device("cpu"), ExecutionPlan(1, 1, 16))
         finally:
             if folder.card.version == 2:
                 tried.set()
@@ -271,7 +272,11 @@ def test_a_new_version_that_is_broken_changes_nothing_for_callers(root, publish_
 
 def test_a_folder_that_came_again_with_another_resize_rule_is_another_model(root, publish_tiny):
     folder = publish_tiny(root)
-    live = LiveModels(ModelRepository(root), lambda found: ModelSession(found, Device("cpu"), 1), "tiny")
+    live = LiveModels(
+        ModelRepository(root),
+        lambda found: ModelSession(found, Device("cpu"), ExecutionPlan(1, 1, 16)),
+        "tiny",
+    )
     live.get("tiny@1")
     card = json.loads((folder.path / "card.json").read_text())
     card["preprocess"]["interpolation"] = "nearest"

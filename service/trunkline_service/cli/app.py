@@ -9,6 +9,8 @@ import sys
 import click
 
 import trunkline
+from trunkline_service.cli.autotune import autotune
+from trunkline_service.cli.bench import bench
 from trunkline_service.cli.collections import collections
 from trunkline_service.cli.compare import compare
 from trunkline_service.cli.demo import demo
@@ -58,7 +60,21 @@ def trunkline_command(verbose: bool) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
 
 
-for _command in (collections, compare, demo, embed, export, heads, health, models, predict, search, serve):
+for _command in (
+    autotune,
+    bench,
+    collections,
+    compare,
+    demo,
+    embed,
+    export,
+    heads,
+    health,
+    models,
+    predict,
+    search,
+    serve,
+):
     trunkline_command.add_command(_command)
 
 

@@ -44,7 +44,8 @@ def demo(images: Path | None, port: int) -> None:
     server = Server(load(flags))
     try:
         _step("1", "serve a frozen backbone")
-        card = server.start()[0]
+        server.start()
+        card = server.workspace.models.get().card
         output.say(
             f"   {card.reference} on {server.address} (gRPC): {card.parameters / 1e6:.1f} M parameters, "
             f"{card.preprocess.input_size[0]} pixels -> {card.dim} floats, {server.workspace.device}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +119,7 @@ def estimate(
         raise NotEnoughData(
             f"none of {len(items)} sampled images can be used ({failures}); look at the source"
         )
-    infer_s = _infer(pixels, session, settings.queue.max_batch, clock)
+    infer_s = _infer(pixels, session, clock)
     overlap = session.device.kind != "cpu"
     modes: dict[str, ModeEstimate] = {
         mode: _mode(
@@ -201,15 +202,16 @@ def _decode(
 def _infer(
     pixels: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]],
     session: ModelSession,
-    most: int,
     clock: Callable[[], float],
 ) -> float:
+    """Seconds of the device for an image, with batches and runs at once as the session's plan has them."""
+    most = session.plan.batch
     batches = [np.stack(pixels[start : start + most]) for start in range(0, len(pixels), most)]
     session.run(batches[0])
-    started = clock()
-    for batch in batches:
-        session.run(batch)
-    return (clock() - started) / len(pixels)
+    with ThreadPoolExecutor(session.plan.runs) as running:
+        started = clock()
+        list(running.map(session.run, batches))
+        return (clock() - started) / len(pixels)
 
 
 def _row_bytes(items: Sequence[SourceItem], spec: CollectionSpec) -> int:
