@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import re
 import subprocess
 import sys
 import zipfile
@@ -61,6 +63,30 @@ def test_generated_code_and_the_bundled_model_are_in_the_wheel(wheel):
     assert {f"{model}/model.onnx", f"{model}/card.json"} <= names
     assert zipfile.ZipFile(wheel).getinfo(f"{model}/model.onnx").file_size <= 8_400_000
     assert not [name for name in names if name.startswith(("tests", "."))]
+
+
+KERNEL_CALL = """
+import ctypes, sys
+kernel = ctypes.CDLL(sys.argv[1]).trunkline_resample_1
+pixels, out = (ctypes.c_ubyte * 12)(*[7] * 12), (ctypes.c_ubyte * 3)()
+box, size, window = (ctypes.c_float * 4)(0, 0, 2, 2), (ctypes.c_int64 * 2)(1, 1), (ctypes.c_int64 * 4)(0, 0, 1, 1)
+long = ctypes.c_int64
+assert kernel(pixels, long(2), long(2), box, 1, size, window, 0, 0, out, long(3)) == 0
+assert list(out) == [7, 7, 7], list(out)
+"""
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"),
+    reason="the kernel is compiled for Linux on x86-64 and arm64",
+)
+def test_the_compiled_kernel_is_in_the_wheel_and_its_source_is_not(wheel, tmp_path):
+    folder = "trunkline_service/images/native"
+    with zipfile.ZipFile(wheel) as archive:
+        assert [name for name in archive.namelist() if name.startswith(folder)] == [f"{folder}/resample.so"]
+        library = archive.extract(f"{folder}/resample.so", tmp_path)
+    assert re.search(rf"-py3-none-(manylinux_2_17|linux)_{platform.machine()}\.whl$", wheel.name)
+    subprocess.run([sys.executable, "-c", KERNEL_CALL, library], check=True)
 
 
 @pytest.mark.slow

@@ -37,12 +37,30 @@ class PixelTensor:
 ImageInput = EncodedImage | PixelTensor
 
 
-def prepare(image: ImageInput, spec: Preprocess, mode: DecodeMode, limits: ImageLimits) -> NDArray[np.uint8]:
+def prepare(
+    image: ImageInput,
+    spec: Preprocess,
+    mode: DecodeMode,
+    limits: ImageLimits,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """What the network takes for an image: uint8 RGB, [height, width, 3], by the card's rule.
+
+    Args:
+        image: Encoded, or pixels.
+        spec: The card's rule.
+        mode: How JPEG is decoded.
+        limits: Checked first.
+        out: Where the pixels are put, of the network's input size; None for an array of their own.
 
     Raises:
         ImageError: The image can't be used; says why.
     """
     if isinstance(image, EncodedImage):
-        return prepare_encoded(image.data, spec, mode, limits)
-    return prepare_tensor(image.data, image.dtype, image.shape, spec, limits)
+        pixels = prepare_encoded(image.data, spec, mode, limits, out)
+    else:
+        pixels = prepare_tensor(image.data, image.dtype, image.shape, spec, limits, out)
+    if out is None:
+        return pixels
+    np.copyto(out, pixels)
+    return out

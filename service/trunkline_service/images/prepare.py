@@ -12,34 +12,53 @@ from trunkline_service.images.decode import decode_placed
 from trunkline_service.images.decoded import Decoded
 from trunkline_service.images.headers import check_pixels
 from trunkline_service.images.preprocess import Preprocess
-from trunkline_service.images.transform import resize_placed_and_crop, resized_size
+from trunkline_service.images.transform import resize_placed_and_crop, resized_size, slot
 from trunkline_service.settings import DecodeMode, ImageLimits
 
 
 def prepare_encoded(
-    data: bytes, spec: Preprocess, mode: DecodeMode, limits: ImageLimits
+    data: bytes,
+    spec: Preprocess,
+    mode: DecodeMode,
+    limits: ImageLimits,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """An encoded image to uint8 (crop_height, crop_width, 3), RGB.
+
+    Args:
+        data: A whole file of one of the formats of `formats.Format`.
+        spec: The model's rule.
+        mode: As `decode.decode` has it.
+        limits: What is refused before it is decoded.
+        out: Where to write the result, and what is returned; new memory where None.
 
     Raises:
         ImageError: One of its subclasses; the message names no item, the caller does.
     """
     target = None if spec.resize == "none" else spec.resize_size
-    return _fit(decode_placed(data, mode, limits, target), spec, limits)
+    return _fit(decode_placed(data, mode, limits, target), spec, limits, out)
 
 
 def prepare_tensor(
-    data: bytes, dtype: str, shape: Sequence[int], spec: Preprocess, limits: ImageLimits
+    data: bytes,
+    dtype: str,
+    shape: Sequence[int],
+    spec: Preprocess,
+    limits: ImageLimits,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Raw RGB pixels to uint8 (crop_height, crop_width, 3).
 
     Pixels that have the network's input size already are used as they are: a read-only view of
-    `data`. Any other size is resized and cropped by the model's rule.
+    `data`, or copied where `out` is given. Any other size is resized and cropped by the model's rule.
 
     Args:
         data: Row by row, R G B interleaved, one byte each.
         dtype: Must be ``uint8``.
         shape: (height, width, 3).
+        spec: The model's rule.
+        limits: What is refused before it is looked at.
+        out: Where to write the result, and what is returned.
 
     Raises:
         InvalidTensor: A wrong dtype, shape or length.
@@ -58,11 +77,17 @@ def prepare_tensor(
         )
     pixels = np.frombuffer(data, dtype=np.uint8).reshape(height, width, 3)
     if (height, width) == spec.crop_size:
-        return pixels
-    return _fit(Decoded.whole(pixels), spec, limits)
+        if out is None:
+            return pixels
+        result = slot(out, spec)
+        result[...] = pixels
+        return result
+    return _fit(Decoded.whole(pixels), spec, limits, out)
 
 
-def _fit(decoded: Decoded, spec: Preprocess, limits: ImageLimits) -> NDArray[np.uint8]:
+def _fit(
+    decoded: Decoded, spec: Preprocess, limits: ImageLimits, out: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
     height, width = decoded.size
     new_height, new_width = resized_size((height, width), spec)
     # A line one pixel high passes every check of its own size, and would be resized to gigabytes.
@@ -71,4 +96,4 @@ def _fit(decoded: Decoded, spec: Preprocess, limits: ImageLimits) -> NDArray[np.
             f"an image of {width} x {height} pixels is too elongated: resized for this model it would have "
             f"{new_width} x {new_height}, and at most {limits.max_pixels:,} pixels are allowed; crop it"
         )
-    return resize_placed_and_crop(decoded, spec)
+    return resize_placed_and_crop(decoded, spec, out)
