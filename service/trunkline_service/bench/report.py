@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trunkline_service.bench.load import Load, OpenLoop
-from trunkline_service.bench.raw import Ceiling, Tried
-from trunkline_service.bench.run import Point, Result
+
+if TYPE_CHECKING:
+    from trunkline_service.bench.raw import Ceiling, Tried
+    from trunkline_service.bench.run import Point, Result
 
 
 def document(result: Result, raw: Ceiling | None) -> dict[str, Any]:
