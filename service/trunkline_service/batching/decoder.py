@@ -8,7 +8,7 @@ from trunkline_service.batching.mailbox import Clock
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.request import Request, Slot
 from trunkline_service.batching.stage import Stage
-from trunkline_service.errors import ImageError, Unavailable
+from trunkline_service.errors import DeadlineExpired, ImageError, Unavailable
 from trunkline_service.images.inputs import prepare
 from trunkline_service.settings import Settings
 
@@ -53,6 +53,10 @@ class DecodePool:
             )
         except ImageError as exc:
             self._observer.image_failed(exc.reason)
+            slot.settle(exc)
+            return
+        except DeadlineExpired as exc:
+            self._observer.dropped(exc.reason)
             slot.settle(exc)
             return
         except Unavailable as exc:

@@ -10,6 +10,7 @@ from trunkline_service.batching.batcher import Batcher
 from trunkline_service.batching.mailbox import Clock
 from trunkline_service.batching.observer import NullObserver, Observer
 from trunkline_service.batching.request import Destination
+from trunkline_service.errors import Unavailable
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.models.session import ModelSession
 from trunkline_service.settings import QueueLimits
@@ -67,11 +68,15 @@ class LocalDevice:
         self._observer: Observer = observer or NullObserver()
         self._guard = threading.Lock()
         self._batchers: dict[ModelSession, Batcher] = {}
+        self._closed = False
 
     def open(self, reference: str) -> Batcher:
         """See `Device`."""
         session = self._models.get(reference)
         with self._guard:
+            if self._closed:
+                # A batcher that is made now would be closed by nobody.
+                raise Unavailable("the server is shutting down; send the request to another one")
             batcher = self._batchers.get(session)
             if batcher is None:
                 batcher = self._batchers[session] = self._batcher(session)
@@ -88,6 +93,8 @@ class LocalDevice:
 
     def close(self, deadline: float) -> int:
         """See `Device`."""
+        with self._guard:
+            self._closed = True
         return sum(batcher.stage.close(deadline) for batcher in self._all())
 
     def _all(self) -> list[Batcher]:

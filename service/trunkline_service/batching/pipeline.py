@@ -191,7 +191,9 @@ def _refuse(slots: Sequence[Slot], why: Unavailable) -> None:
 
 
 def _raise_if_cut_off(request: Request) -> None:
-    """A request of which nothing was served because what serves went away is refused as a whole."""
+    """A request of which nothing was served, as what serves went away or time was up, is refused as a whole."""
     errors = list(request.errors.values())
-    if errors and len(errors) == len(request.vectors) and all(isinstance(e, Unavailable) for e in errors):
-        raise errors[0]
+    if len(errors) == len(request.vectors):
+        for kind in (Unavailable, DeadlineExpired):
+            if errors and all(isinstance(error, kind) for error in errors):
+                raise errors[0]

@@ -64,6 +64,7 @@ class Destination(Protocol):
         """Where the slot's pixels should be put, [height, width, 3]; None for wherever the decoder likes.
 
         Raises:
+            DeadlineExpired: There was none in time.
             Unavailable: It takes no more slots.
         """
 

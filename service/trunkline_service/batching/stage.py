@@ -10,7 +10,7 @@ from trunkline_service.batching.mailbox import Clock, Mailbox
 from trunkline_service.batching.observer import Observer
 from trunkline_service.batching.queue import Taken
 from trunkline_service.batching.request import Slot
-from trunkline_service.errors import InternalError, Unavailable
+from trunkline_service.errors import Cancelled, InternalError, TrunklineError, Unavailable
 
 _log = logging.getLogger(__name__)
 # One failure can be an accident; a device that is gone fails every time.
@@ -128,8 +128,16 @@ class Stage:
         except Exception:  # noqa: BLE001 - a stage must outlive any defect in its work; it is logged
             _log.exception("%s failed on %d images", self._name, len(taken.slots))
             self._failures_in_a_row += 1
-            for slot in taken.slots:
-                if not slot.settled:
-                    slot.settle(InternalError())
+            _settle(taken.slots, InternalError())
+        except BaseException:
+            # Ctrl-C in a thread that brought its own slot: others may follow it, and its place is counted.
+            _settle(taken.slots, Cancelled("the caller was interrupted"))
+            raise
         finally:
             del self._busy_since[me]
+
+
+def _settle(slots: Sequence[Slot], error: TrunklineError) -> None:
+    for slot in slots:
+        if not slot.settled:
+            slot.settle(error)

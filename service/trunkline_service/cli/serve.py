@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from trunkline_service.settings import load
 
 if TYPE_CHECKING:
     from trunkline_service.server.app import Server
+    from trunkline_service.server.listening import Security
+    from trunkline_service.server.processes.supervisor import Supervisor
+    from trunkline_service.server.started import Started
+    from trunkline_service.settings import Settings
 
 
 @click.command(short_help="Serve models, collections, heads and search over gRPC.")
@@ -31,6 +36,18 @@ if TYPE_CHECKING:
 )
 @click.option("--default-model", metavar="NAME", help="What requests without a model get.  [the bundled one]")
 @click.option("--threads", type=int, help="Threads for decoding and inference.  [default: one a core]")
+@click.option(
+    "--frontends",
+    type=int,
+    metavar="N",
+    help="Front processes, where one process can't feed the device; 0: one for all.  [default: 0]",
+)
+@click.option(
+    "--cache-mb",
+    type=int,
+    metavar="MIB",
+    help="Keep embeddings of images that come again, up to so much; 0: none.  [default: 0]",
+)
 @click.option(
     "--refresh",
     "index_refresh_s",
@@ -53,7 +70,7 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
     Example: trunkline serve --listen 127.0.0.1:50051
     """
     stop = threading.Event()
-    servers: list[Server] = []
+    servers: list[Server | Supervisor] = []
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -63,27 +80,41 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
     # Before anything heavy: a rollout can be called off while models load.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    from trunkline_service.server.app import Security, Server
-    from trunkline_service.server.listening import tls_files
+    from trunkline_service.server.collector import settle_collector
+    from trunkline_service.server.listening import Security, tls_files
 
     settings = load(flags)
 
-    server = Server(settings, Security(tls_files(tls_cert, tls_key), insecure))
+    server, begin = _made(settings, Security(tls_files(tls_cert, tls_key), insecure))
     servers.append(server)
     try:
-        cards = server.start()
+        served = begin()
         if stop.is_set():
             return
-        for card in cards:
-            output.say_about_card(card)
+        settle_collector()
+        for reference, pretrained in served.models.items():
+            output.say_about_model(reference, pretrained)
         metrics = f", metrics on http://{server.metrics_address}/metrics" if server.metrics_address else ""
         # One line that a supervisor can wait for: it is printed when the server is ready, not before.
         sys.stdout.write(
-            f"serving {', '.join(card.reference for card in cards)} on {server.address} "
-            f"({server.workspace.device}, decode {settings.decode}){metrics}\n"
+            f"serving {', '.join(served.models)} on {server.address} "
+            f"({served.device}, decode {settings.decode}){metrics}\n"
         )
         sys.stdout.flush()
         stop.wait()
         output.hint("draining ...")
     finally:
         server.stop()
+
+
+def _made(settings: Settings, security: Security) -> tuple[Server | Supervisor, Callable[[], Started]]:
+    """A server of one process or of several, and what starts it."""
+    if settings.frontends:
+        from trunkline_service.server.processes.supervisor import Supervisor
+
+        supervisor = Supervisor(settings, security)
+        return supervisor, supervisor.start
+    from trunkline_service.server.app import Server
+
+    server = Server(settings, security)
+    return server, server.start

@@ -54,6 +54,14 @@ class TlsFiles:
             ) from exc
 
 
+@dataclass(frozen=True)
+class Security:
+    """How the port is protected: TLS files, or an explicit wish for none."""
+
+    tls: TlsFiles | None = None
+    insecure: bool = False
+
+
 def parse_address(text: str, what: str = "--listen") -> Address:
     """``host:port``, ``[v6]:port``.
 

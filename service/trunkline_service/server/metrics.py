@@ -49,6 +49,8 @@ class Metrics:
             "trunkline_cache_images", "Images looked up before they were decoded", ["result"], **shared
         )
         # Looking a label up costs more than counting.
+        self._by_call: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._by_model: dict[str, Any] = {}
         self._decode_seconds = self._stages.labels("decode")
         self._infer_seconds = self._stages.labels("infer")
         self._cached_by_result = {name: self._cached.labels(name) for name in ("hit", "joined", "miss")}
@@ -93,7 +95,10 @@ class Metrics:
     def batch(self, model: str, size: int, seconds: float) -> None:
         """See ``Observer``."""
         self._infer_seconds.observe(seconds)
-        self._batches.labels(model).observe(size)
+        sizes = self._by_model.get(model)
+        if sizes is None:
+            sizes = self._by_model[model] = self._batches.labels(model)
+        sizes.observe(size)
 
     def dropped(self, reason: str) -> None:
         """See ``Observer``."""
@@ -119,8 +124,15 @@ class Metrics:
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """See ``CallObserver``."""
-        self._calls.labels(method, code).inc()
-        self._call_seconds.labels(method).observe(seconds)
+        kept = self._by_call.get((method, code))
+        if kept is None:
+            kept = self._by_call[method, code] = (
+                self._calls.labels(method, code),
+                self._call_seconds.labels(method),
+            )
+        count, histogram = kept
+        count.inc()
+        histogram.observe(seconds)
 
     def ready(self, is_ready: bool) -> None:
         """Says whether the server is healthy."""

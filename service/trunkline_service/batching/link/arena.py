@@ -24,9 +24,15 @@ class Mapping:
     Args:
         fd: Of the memfd; it is not kept open here.
         size: Bytes of it.
+
+    Raises:
+        ValueError: It is smaller, or could become so.
     """
 
     def __init__(self, fd: int, size: int) -> None:
+        # A file that shrinks under a mapping kills the process that reads it.
+        if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            raise ValueError("shared memory that is not sealed against shrinking")
         self._memory = mmap.mmap(fd, size)
 
     def view(self, offset: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -50,39 +56,43 @@ class Arena(Mapping):
         self.fd = os.memfd_create("trunkline-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.size = size
         os.ftruncate(self.fd, size)
-        # A file that shrinks under a mapping kills the process that reads it.
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         super().__init__(self.fd, size)
         self._changed = threading.Condition()
         self._free: list[tuple[int, int]] = [(0, size)]
-        self._closed: Unavailable | None = None
+        self._closed: str | None = None
 
     def close_fd(self) -> None:
         """Closes the descriptor; both mappings stay."""
         os.close(self.fd)
 
-    def take(self, size: int) -> int:
+    def take(self, size: int, timeout_s: float | None = None) -> int:
         """The offset of a piece that nobody else has; waits until there is one.
 
         Raises:
             Unavailable: The arena was closed.
             MemoryError: It is larger than the whole arena.
+            TimeoutError: There was none for ``timeout_s``.
         """
         size = -(-size // _LINE) * _LINE
         if size > self.size:
             raise MemoryError(f"{size} bytes do not fit into an arena of {self.size}")
         with self._changed:
-            while True:
-                if self._closed is not None:
-                    raise self._closed
-                for index, (offset, length) in enumerate(self._free):
-                    if length >= size:
-                        if length == size:
-                            del self._free[index]
-                        else:
-                            self._free[index] = (offset + size, length - size)
-                        return offset
-                self._changed.wait()
+            fits = self._changed.wait_for(
+                lambda: self._closed or self._first_fit(size) is not None, timeout_s
+            )
+            if self._closed is not None:
+                raise Unavailable(self._closed)
+            if not fits:
+                raise TimeoutError
+            index = self._first_fit(size)
+            assert index is not None
+            offset, length = self._free[index]
+            if length == size:
+                del self._free[index]
+            else:
+                self._free[index] = (offset + size, length - size)
+            return offset
 
     def give_back(self, offset: int, size: int) -> None:
         """Ends the loan of a piece, of the size that was asked for."""
@@ -98,8 +108,8 @@ class Arena(Mapping):
                 self._free.insert(at, (offset, size))
             self._changed.notify_all()
 
-    def close(self, why: Unavailable) -> None:
-        """Lends nothing any more; who waits for a piece gets ``why``."""
+    def close(self, why: str) -> None:
+        """Lends nothing any more; who waits for a piece is told ``why``."""
         with self._changed:
             self._closed = why
             self._changed.notify_all()
@@ -109,3 +119,6 @@ class Arena(Mapping):
         """Bytes that are lent out."""
         with self._changed:
             return self.size - sum(length for _, length in self._free)
+
+    def _first_fit(self, size: int) -> int | None:
+        return next((index for index, (_, length) in enumerate(self._free) if length >= size), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from trunkline_service.batching.cache import Claimant
 from trunkline_service.batching.link.client import LinkedDevice
+from trunkline_service.batching.link.connection import Connection
 from trunkline_service.batching.link.messages import Cancel, Claim, Failed, Found, Lead, Resign
 from trunkline_service.batching.request import Request, Slot
 from trunkline_service.errors import TrunklineError, Unavailable
@@ -33,21 +35,28 @@ class LinkedCache:
     def __init__(self, device: LinkedDevice) -> None:
         self._device = device
         self._guard = threading.Lock()
-        self._waiting: dict[int, SlotClaimant] = {}
+        self._waiting: dict[int, tuple[Connection, SlotClaimant]] = {}
         device.when_claims_end(self._answered, self._all_failed)
 
     def claim(self, key: bytes, claimant: SlotClaimant) -> None:
         """See ``EmbeddingCache.claim``; the answer comes from the thread of the link."""
         slot = claimant.slot
         assert isinstance(slot.request, Request)
-        slot.number = self._device.new_id()
-        with self._guard:
-            self._waiting[slot.number] = claimant
+        # Once it is answered the slot belongs to nobody.
+        slot.number = number = self._device.new_id()
+        message = Claim(number, slot.request.deadline, slot.lane, key)
         try:
-            self._device.connection().send(Claim(slot.number, slot.request.deadline, slot.lane, key))
+            connection = self._device.connection()
+        except Unavailable as exc:
+            claimant.failed(exc)
+            return
+        with self._guard:
+            self._waiting[number] = (connection, claimant)
+        try:
+            connection.send(message)
         except Unavailable as exc:
             # Else the end of the connection has told it.
-            if self._taken(slot.number) is not None:
+            if self._taken(number) is not None:
                 claimant.failed(exc)
 
     def fill(self, key: bytes, vector: NDArray[np.float32]) -> None:
@@ -78,19 +87,20 @@ class LinkedCache:
                 if claimant is None or not claimant.lead():
                     self._tell(Resign(message.id))
 
-    def _all_failed(self, why: Unavailable) -> None:
+    def _all_failed(self, ended: Connection, why: str) -> None:
         with self._guard:
-            waiting, self._waiting = self._waiting, {}
-        for claimant in waiting.values():
-            claimant.failed(why)
+            # Others were made on the connection that took its place.
+            numbers = [number for number, (connection, _) in self._waiting.items() if connection is ended]
+            claimants = [self._waiting.pop(number)[1] for number in numbers]
+        for claimant in claimants:
+            claimant.failed(Unavailable(why))
 
     def _taken(self, number: int) -> SlotClaimant | None:
         with self._guard:
-            return self._waiting.pop(number, None)
+            return self._waiting.pop(number, (None, None))[1]
 
     def _tell(self, message: Resign | Cancel) -> None:
-        try:
-            self._device.connection().send(message)
-        except Unavailable:
-            # With the connection every claim has ended.
-            return
+        # With a connection every claim on it has ended, so a new one has nothing to hear.
+        if (connection := self._device.living()) is not None:
+            with contextlib.suppress(Unavailable):
+                connection.send(message)

@@ -49,7 +49,7 @@ class Claims:
     """Who is told how claims end; nobody where there is no cache."""
 
     answered: Callable[[Found | Lead | Failed], None] = lambda _message: None
-    all_failed: Callable[[Unavailable], None] = lambda _why: None
+    all_failed: Callable[[Connection, str], None] = lambda _connection, _why: None
 
 
 class Connection:
@@ -61,6 +61,9 @@ class Connection:
         learn: Told how many images a batch had and how many seconds it took.
         claims: Told how claims end.
         ids: Numbers for slots and questions, which no other connection gives.
+
+    Raises:
+        OSError: The other end is away, or there is no memory; the wire is closed.
     """
 
     def __init__(
@@ -74,11 +77,18 @@ class Connection:
         self._ids = ids
         self._sent: dict[int, _Sent] = {}
         self._asked: dict[int, Future[dict[str, Any]]] = {}
-        self._ended: Unavailable | None = None
-        self.arena = Arena(arena_bytes)
-        wire.hand_over(self.arena.fd, arena_bytes)
-        self.arena.close_fd()
-        threading.Thread(target=self._read, name="link", daemon=True).start()
+        self._ended: str | None = None
+        try:
+            self.arena = Arena(arena_bytes)
+            try:
+                wire.hand_over(self.arena.fd, arena_bytes)
+            finally:
+                self.arena.close_fd()
+        except OSError:
+            wire.close()
+            raise
+        self._reading = threading.Thread(target=self._read, name="link", daemon=True)
+        self._reading.start()
 
     @property
     def alive(self) -> bool:
@@ -101,7 +111,7 @@ class Connection:
         """
         with self._guard:
             if self._ended is not None:
-                raise self._ended
+                raise Unavailable(self._ended)
             self._sent[message.id] = _Sent(slot, message.offset, dim)
         try:
             self._wire.send(message)
@@ -123,7 +133,7 @@ class Connection:
         number = next(self._ids)
         with self._guard:
             if self._ended is not None:
-                raise self._ended
+                raise Unavailable(self._ended)
             self._asked[number] = future
         try:
             self._wire.send(Ask(number, question))
@@ -152,8 +162,9 @@ class Connection:
             return len(self._sent)
 
     def end(self) -> None:
-        """Ends it; what is under way fails."""
+        """Ends it; what is under way fails before this returns."""
         self._wire.hang_up()
+        self._reading.join()
 
     def _read(self) -> None:
         try:
@@ -185,7 +196,8 @@ class Connection:
                     sent.slot.settle(error)
             case Answer(id, answer):
                 with self._guard:
-                    future = self._asked.get(id)
+                    # Taken out here: an end that comes before its asker wakes must not answer it again.
+                    future = self._asked.pop(id, None)
                 if future is not None:
                     future.set_result(answer)
             case Found() | Lead():
@@ -201,15 +213,15 @@ class Connection:
             return sent
 
     def _fail_all(self) -> None:
-        gone = Unavailable("the device's process ended before it answered; try again")
+        gone = "the device's process ended before it answered; try again"
         self.arena.close(gone)
         with self._guard:
             self._ended = gone
             sent, self._sent = self._sent, {}
             self._empty.notify_all()
-            asked = list(self._asked.values())
+            asked, self._asked = self._asked, {}
         for entry in sent.values():
-            entry.slot.settle(gone)
-        for future in asked:
-            future.set_exception(gone)
-        self._claims.all_failed(gone)
+            entry.slot.settle(Unavailable(gone))
+        for future in asked.values():
+            future.set_exception(Unavailable(gone))
+        self._claims.all_failed(self, gone)

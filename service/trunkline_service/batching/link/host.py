@@ -18,8 +18,9 @@ from trunkline_service.batching.link.wire import Wire
 from trunkline_service.models.registry import Models
 
 _log = logging.getLogger(__name__)
-# Loading a model takes one of them for as long as it takes.
-_ANSWERING = 4
+# Loading a model takes one of them, for each link that wants it, for as long as it takes.
+_ANSWERING = 32
+_PAUSE_S = 0.1
 _BACKLOG = 128
 
 
@@ -45,7 +46,7 @@ class DeviceHost:
         self._cache = cache
         self._guard = threading.Lock()
         self._peers: set[Peer] = set()
-        self._closed = False
+        self._ending = threading.Event()
         self._answering = ThreadPoolExecutor(_ANSWERING, thread_name_prefix="answer")
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Of a process that was killed.
@@ -61,17 +62,17 @@ class DeviceHost:
     def close(self) -> None:
         """Ends every link; what is under way there fails at the other end."""
         with self._guard:
-            self._closed = True
+            self._ending.set()
             peers = list(self._peers)
         with contextlib.suppress(OSError):
             # Wakes the thread that accepts.
             self._listening.shutdown(socket.SHUT_RDWR)
+        if self._accepting.ident is not None:
+            self._accepting.join()
         self._listening.close()
         for peer in peers:
             peer.wire.hang_up()
         self._answering.shutdown(cancel_futures=True)
-        if self._accepting.ident is not None:
-            self._accepting.join()
 
     def answer(self, peer: Peer, question: dict[str, Any]) -> dict[str, Any]:
         """The answer to a question of a peer.
@@ -92,12 +93,16 @@ class DeviceHost:
         while True:
             try:
                 connected, _ = self._listening.accept()
-            except OSError:
-                # It was closed.
-                return
+            except OSError as exc:
+                if self._ending.is_set():
+                    return
+                # Too many open files, say: those that are linked go on, and later ones may find room.
+                _log.error("a link could not be taken: %s", exc)
+                self._ending.wait(_PAUSE_S)
+                continue
             peer = Peer(Wire(connected), self, self._answering, self._cache)
             with self._guard:
-                if self._closed:
+                if self._ending.is_set():
                     peer.wire.close()
                     return
                 self._peers.add(peer)

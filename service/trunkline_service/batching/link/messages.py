@@ -258,7 +258,7 @@ def unpack(packet: bytes) -> Message:
     """
     try:
         return _BY_KIND[packet[0]].unpack(packet)
-    except (struct.error, IndexError, KeyError, TypeError) as exc:
+    except (struct.error, IndexError, KeyError, TypeError, RecursionError) as exc:
         raise ValueError(f"a packet of {len(packet)} bytes that is no message of a link") from exc
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from pathlib import Path
 
 from trunkline_service.batching.link.messages import LARGEST, Hello, Message, unpack
@@ -21,6 +22,9 @@ class Wire:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # The number of a closed socket can be another file's a moment later: nobody may use it then.
+        self._sending = threading.Lock()
+        self._ending = threading.Lock()
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
@@ -30,8 +34,10 @@ class Wire:
         Raises:
             Unavailable: The other end is away, or does not read; the link is closed then.
         """
+        packet = message.pack()
         try:
-            self._socket.send(message.pack())
+            with self._sending:
+                self._socket.send(packet)
         except OSError as exc:
             self.hang_up()
             raise Unavailable("the process at the other end of the link is away; try again") from exc
@@ -68,17 +74,21 @@ class Wire:
             return None
         if not packet:
             return None
-        message = unpack(packet)
-        if not isinstance(message, Hello) or len(fds) != 1:
+        try:
+            message = unpack(packet)
+            if not isinstance(message, Hello) or len(fds) != 1:
+                raise ValueError("a link that does not begin with its memory")
+        except ValueError:
             for fd in fds:
                 os.close(fd)
-            raise ValueError("a link that does not begin with its memory")
+            raise
         return fds[0], message.size
 
     def hang_up(self) -> None:
-        """Ends the link; both sides receive None."""
+        """Ends the link; both sides receive None, and who sends stops waiting."""
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            with self._ending:
+                self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             # It was ended from the other side.
             return
@@ -86,7 +96,8 @@ class Wire:
     def close(self) -> None:
         """Lets the socket go; for the thread that receives."""
         self.hang_up()
-        self._socket.close()
+        with self._sending, self._ending:
+            self._socket.close()
 
 
 def connect(address: Path) -> Wire:
@@ -97,6 +108,8 @@ def connect(address: Path) -> Wire:
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
+        # For as long, too, as those wait who find more links being made than are taken.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
         connected.connect(os.fspath(address))
     except OSError:
         connected.close()

@@ -1,0 +1,141 @@
+"""Where calls arrive: a gRPC server with its gate, its health and its port; whatever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from trunkline_service.errors import SettingsError
+from trunkline_service.server.interceptors import Gate
+from trunkline_service.server.listening import TlsFiles
+from trunkline_service.settings import Settings
+
+# A waiting call holds a thread, which is cheap; these bound how many can wait at once.
+_WORK_CALLS = 128
+_LIGHT_CALLS = 32
+# What gRPC holds back before it refuses by itself. Far above the threads: calls beyond the work bound are
+# answered with a retry hint within a millisecond, and health checks must get through among them.
+_HELD_CALLS = 2048
+_LINGER_S = 1.0
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Endpoint:
+    """A gRPC server that takes work when it is told to, and drains.
+
+    Args:
+        settings: How large messages may be, how long connections live.
+        names: Of the services that it will have.
+        interceptor: Makes what stands around every call, from the gate of the endpoint.
+        shared: Whether other processes listen on the same port.
+
+    Attributes:
+        gate: Whether work is taken.
+        server: Takes handlers until it is started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        names: Sequence[str],
+        interceptor: Callable[[Gate], grpc.ServerInterceptor],
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.gate = Gate(_WORK_CALLS)
+        self._names = tuple(names)
+        self._health = health.HealthServicer()
+        self._shown: dict[str, bool] = {}
+        self.server = _build(settings, interceptor(self.gate), shared)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        reflection.enable_server_reflection(
+            (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
+        )
+        self.set_health({})
+
+    def bind(self, target: str, tls: TlsFiles | None = None) -> int:
+        """Takes an address; returns its port (0 for the path of a socket).
+
+        Args:
+            target: ``host:port``, or ``unix:`` with a path.
+            tls: Encrypts what goes over it.
+
+        Raises:
+            SettingsError: The address is taken or can't be had; the TLS files can't be used.
+        """
+        open_port: Callable[[], int]
+        if tls is None:
+            open_port = lambda: self.server.add_insecure_port(target)  # noqa: E731
+        else:
+            credentials = grpc.ssl_server_credentials([tls.read()])
+            open_port = lambda: self.server.add_secure_port(target, credentials)  # noqa: E731
+        try:
+            port = open_port()
+        except RuntimeError as exc:
+            raise SettingsError(f"can't listen on {target}: {exc}; is another server there?") from exc
+        if not port:
+            raise SettingsError(f"can't listen on {target}; is another server there?")
+        return port
+
+    def start(self) -> None:
+        """Listens. Work is refused until the gate is opened."""
+        self.server.start()
+
+    def set_health(self, serving: Mapping[str, bool]) -> None:
+        """Says how the services are.
+
+        Args:
+            serving: By the name of the service, "" for the whole; those that are not named do not serve.
+        """
+        for name in ("", *self._names):
+            serves = serving.get(name, False)
+            # Who watches would be told again what he knows.
+            if self._shown.get(name) is not serves:
+                self._shown[name] = serves
+                self._health.set(name, _SERVING if serves else _NOT_SERVING)
+
+    def serve_all(self, healthy: bool) -> None:
+        """Says that all services are well, or that none is."""
+        self.set_health(dict.fromkeys(("", *self._names), healthy))
+
+    def turn_away(self) -> None:
+        """Takes no more work, and says NOT_SERVING from here on, whatever `set_health` is told."""
+        self._health.enter_graceful_shutdown()
+        self.gate.close("the server is shutting down")
+
+    def drain(self, drain_s: float) -> None:
+        """Finishes what was taken within ``drain_s`` seconds, then lets the port go."""
+        self.gate.wait_empty(drain_s)
+        # What is left now are watchers of health and the last bytes of replies.
+        self.server.stop(_LINGER_S).wait()
+
+
+def _build(settings: Settings, interceptor: grpc.ServerInterceptor, shared: bool) -> grpc.Server:
+    workers = _WORK_CALLS + _LIGHT_CALLS
+    return grpc.server(
+        futures.ThreadPoolExecutor(workers, thread_name_prefix="call"),
+        interceptors=[interceptor],
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            # Two servers on one port would split the calls between them without anybody noticing.
+            ("grpc.so_reuseport", int(shared)),
+            *_ages(settings),
+        ],
+        maximum_concurrent_rpcs=_HELD_CALLS,
+    )
+
+
+def _ages(settings: Settings) -> list[tuple[str, int]]:
+    """When clients are asked to connect anew; the calls under way have the time of a drain."""
+    if not settings.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.drain_s * 1000)),
+    ]
