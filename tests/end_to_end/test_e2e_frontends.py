@@ -54,13 +54,13 @@ def home(tmp_path_factory, publish_tiny):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def private(tmp_path_factory):
-    """Where the server makes its private folder; the path must be short."""
+    """Where servers make their private folders; the path must be short."""
     return tmp_path_factory.mktemp("t")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve(home, private, start_server):
     """``with serve(): ...`` is a server of two fronts."""
 
@@ -73,7 +73,19 @@ def serve(home, private, start_server):
 
 @pytest.fixture
 def server(serve):
+    """One that the test may kill."""
     with serve() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def calm(home, private, start_server):
+    """One for all tests that do it no harm."""
+    folder = private / "calm"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    arguments = (*ARGUMENTS, "--data", "calm", "--frontends", str(FRONTS))
+    with start_server(home, *arguments, environment=environment) as started:
         yield started
 
 
@@ -170,14 +182,14 @@ def test_one_process_and_several_give_the_same_answers_and_the_same_metrics(home
         assert names <= names_of(page_of(several))
 
 
-def test_a_stream_passes_through_whole(server):
-    with trunkline.Client(server.address) as client:
+def test_a_stream_passes_through_whole(calm):
+    with trunkline.Client(calm.address) as client:
         client.add("rows", [solid(value) for value in range(20)], ids=[f"{value:02}" for value in range(20)])
-    with channel_to(server) as channel:
+    with channel_to(calm) as channel:
         scan = collections_pb2_grpc.CollectionsStub(channel).Scan
         replies = list(scan(collections_pb2.ScanRequest(collection="rows", batch_size=3)))
     assert len(replies) >= 7
-    assert sorted(row for reply in replies for row in reply.ids) == [f"{value:02}" for value in range(20)]
+    assert sorted(row.id for reply in replies for row in reply.rows) == [f"{value:02}" for value in range(20)]
 
 
 def test_the_cache_is_one_for_all_fronts(serve):
@@ -194,21 +206,22 @@ def test_the_cache_is_one_for_all_fronts(serve):
         assert metric(server, "trunkline_cache_entries") == 1
 
 
-def test_each_call_is_counted_once_wherever_it_is_answered(server):
-    with trunkline.Client(server.address) as client:
+def test_each_call_is_counted_once_wherever_it_is_answered(calm):
+    methods = ("Embedding/Embed", "Collections/ListCollections")
+    lines = [f'trunkline_calls_total{{code="OK",method="/trunkline.v1.{method}"}}' for method in methods]
+    before = [metric(calm, line) for line in lines]
+    with trunkline.Client(calm.address) as client:
         client.embed([solid(1)])
         client.collections()
-    calls = 'trunkline_calls_total{code="OK",method="/trunkline.v1.%s"}'
-    assert metric(server, calls % "Embedding/Embed") == 1
-    assert metric(server, calls % "Collections/ListCollections") == 1
+    assert [metric(calm, line) for line in lines] == [count + 1 for count in before]
 
 
-def test_health_and_reflection(server):
+def test_health_and_reflection(calm):
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
     for _ in range(8):
         # Each connection may be another front's.
-        with channel_to(server) as channel:
+        with channel_to(calm) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             for service in (
                 "",

@@ -17,7 +17,7 @@ from trunkline_service.settings import Settings
 NAMES = ("trunkline.v1.One", "trunkline.v1.Two")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 @pytest.fixture

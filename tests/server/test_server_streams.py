@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import trunkline
+from trunkline_protos.open_inference import inference_pb2_grpc
 from trunkline_protos.v1 import collections_pb2
 from trunkline_service.errors import StorageError
 from trunkline_service.server import scanning, services
 from trunkline_service.server.app import Server
 from trunkline_service.server.interceptors import LIGHT, CallInterceptor, Gate
+from trunkline_service.server.open_inference.servicer import InferenceServicer
 from trunkline_service.server.row_converters import batch_to
 from trunkline_service.settings import Settings
 
@@ -131,6 +133,10 @@ class Registered:
 def test_the_light_calls_exist_and_read_no_vectors():
     registered = Registered()
     services.register(registered, None)
+    # A real server has this one as well.
+    inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        InferenceServicer(None, lambda: True), registered
+    )
     assert registered.methods >= LIGHT
     reading = {f"/trunkline.v1.Collections/{name}" for name in ("GetRows", "Scan", "Upsert", "Purge")}
     assert registered.methods >= reading

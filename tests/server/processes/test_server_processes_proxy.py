@@ -14,7 +14,7 @@ from trunkline_service.server.processes.proxy import Proxy, ProxyInterceptor
 from trunkline_service.server.status import PUSHBACK_KEY, REASON_KEY
 
 SERVICE = "trunkline.v1.Test"
-PATIENCE_S = 30
+PATIENCE_S = 60
 AWAY = "the other process is away; try again in a second"
 
 

@@ -26,7 +26,7 @@ from trunkline_service.server.processes.port import reserve
 from .fake_supervisor import supervisor_in
 
 PARTS = {"device", "data", "front-0", "front-1"}
-PATIENCE_S = 30
+PATIENCE_S = 60
 CALLS = 'trunkline_calls_total{code="OK",method="/trunkline.v1.Fake/Call"}'
 
 
