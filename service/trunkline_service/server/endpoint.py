@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
 from grpc_reflection.v1alpha import reflection
 
 from trunkline_service.errors import SettingsError
+from trunkline_service.server.health import Health
 from trunkline_service.server.interceptors import Gate
 from trunkline_service.server.listening import TlsFiles
 from trunkline_service.settings import Settings
@@ -21,8 +22,6 @@ _LIGHT_CALLS = 32
 # answered with a retry hint within a millisecond, and health checks must get through among them.
 _HELD_CALLS = 2048
 _LINGER_S = 1.0
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Endpoint:
@@ -49,14 +48,12 @@ class Endpoint:
     ) -> None:
         self.gate = Gate(_WORK_CALLS)
         self._names = tuple(names)
-        self._health = health.HealthServicer()
-        self._shown: dict[str, bool] = {}
+        self._health = Health(self._names)
         self.server = _build(settings, interceptor(self.gate), shared)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        self._health.register(self.server)
         reflection.enable_server_reflection(
-            (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
+            (*self._names, SERVICE_NAME, reflection.SERVICE_NAME), self.server
         )
-        self.set_health({})
 
     def bind(self, target: str, tls: TlsFiles | None = None) -> int:
         """Takes an address; returns its port (0 for the path of a socket).
@@ -92,20 +89,15 @@ class Endpoint:
         Args:
             serving: By the name of the service, "" for the whole; those that are not named do not serve.
         """
-        for name in ("", *self._names):
-            serves = serving.get(name, False)
-            # Who watches would be told again what he knows.
-            if self._shown.get(name) is not serves:
-                self._shown[name] = serves
-                self._health.set(name, _SERVING if serves else _NOT_SERVING)
+        self._health.set(serving)
 
     def serve_all(self, healthy: bool) -> None:
         """Says that all services are well, or that none is."""
-        self.set_health(dict.fromkeys(("", *self._names), healthy))
+        self._health.set(dict.fromkeys(("", *self._names), healthy))
 
     def turn_away(self) -> None:
         """Takes no more work, and says NOT_SERVING from here on, whatever `set_health` is told."""
-        self._health.enter_graceful_shutdown()
+        self._health.end()
         self.gate.close("the server is shutting down")
 
     def drain(self, drain_s: float) -> None:
@@ -113,6 +105,7 @@ class Endpoint:
         self.gate.wait_empty(drain_s)
         # What is left now are watchers of health and the last bytes of replies.
         self.server.stop(_LINGER_S).wait()
+        self._health.close()
 
 
 def _build(settings: Settings, interceptor: grpc.ServerInterceptor, shared: bool) -> grpc.Server:

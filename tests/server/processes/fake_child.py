@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from trunkline_service.errors import ModelFileError
@@ -56,6 +57,8 @@ class FakeRole:
     def parts(self, troubles):
         self._troubles = troubles
         self._tell("parts", **troubles)
+        if "hang" in troubles:
+            threading.Event().wait()
 
     def metrics(self):
         from prometheus_client import generate_latest

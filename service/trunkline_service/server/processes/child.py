@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -59,6 +60,7 @@ class Child:
         self._told_to_stop = threading.Event()
         self._drain_s = start.settings.drain_s
         self._talks = False
+        self._heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._saying = threading.Lock()
 
     def run(self) -> int:
@@ -66,9 +68,10 @@ class Child:
         # Ctrl-C reaches every process of the terminal; what it means is the supervisor's to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._on_signal)
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
         try:
             role = self._make(self._start)
-            threading.Thread(target=self._listen, args=(role,), name="control", daemon=True).start()
+            threading.Thread(target=self._heed, args=(role,), name="heed", daemon=True).start()
             serves = role.start(self._wake.is_set)
         except TrunklineError as exc:
             return self._fail(exc)
@@ -112,28 +115,32 @@ class Child:
         if not self._told_to_stop.is_set() and self._ending.wait(_ORDER_S):
             self._told_to_stop.wait()
 
-    def _listen(self, role: Role) -> None:
+    def _listen(self) -> None:
+        """Reads, and nothing else: whatever the role is at, the end of the supervisor is noticed."""
         while (message := self._control.receive()) is not None:
-            self._heed(role, message)
+            if isinstance(message, Ending | Stop):
+                self._ending.set()
+            if isinstance(message, Stop):
+                self._drain_s = message.drain_s
+                self._told_to_stop.set()
+                self._wake.set()
+            else:
+                self._heard.put(message)
         # The supervisor has died without a word: nobody would look after this process, nor end it.
         shutil.rmtree(self._start.folder, ignore_errors=True)
         os._exit(_ORPHANED)
 
-    def _heed(self, role: Role, message: Message) -> None:
-        if isinstance(message, Parts):
-            role.parts(message.troubles)
-            if self._talks:
-                self._say(role)
-        elif isinstance(message, AskMetrics):
-            self._control.send(MetricsText(role.metrics()))
-        elif isinstance(message, Ending):
-            self._ending.set()
-            role.ending()
-        elif isinstance(message, Stop):
-            self._drain_s = message.drain_s
-            self._ending.set()
-            self._told_to_stop.set()
-            self._wake.set()
+    def _heed(self, role: Role) -> None:
+        while True:
+            message = self._heard.get()
+            if isinstance(message, Parts):
+                role.parts(message.troubles)
+                if self._talks:
+                    self._say(role)
+            elif isinstance(message, AskMetrics):
+                self._control.send(MetricsText(role.metrics()))
+            elif isinstance(message, Ending):
+                role.ending()
 
 
 def main(arguments: list[str], roles: Mapping[str, RoleFactory]) -> int:
