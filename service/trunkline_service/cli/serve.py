@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     help="Keep embeddings of images that come again, up to so much; 0: none.  [default: 0]",
 )
 @click.option(
+    "--max-connection-age",
+    "max_connection_age_s",
+    type=float,
+    metavar="SECONDS",
+    help="Have clients connect anew after so long, so that they spread; 0: never.  [default: 0]",
+)
+@click.option(
     "--refresh",
     "index_refresh_s",
     type=float,
@@ -71,15 +78,19 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
     """
     stop = threading.Event()
     servers: list[Server | Supervisor] = []
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def heed() -> None:
+        signals.get()
         stop.set()
         for started in servers:
             started.interrupt()
 
-    # Before anything heavy: a rollout can be called off while models load.
+    # Before anything heavy: a rollout can be called off while models load. A handler may interrupt a thread that
+    # holds any lock, even itself, so that all it does is what needs none.
+    threading.Thread(target=heed, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+        signal.signal(number, lambda number, _frame: signals.put(number))
     from trunkline_service.server.collector import settle_collector
     from trunkline_service.server.listening import Security, tls_files
 
@@ -87,6 +98,8 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
 
     server, begin = _made(settings, Security(tls_files(tls_cert, tls_key), insecure))
     servers.append(server)
+    if stop.is_set():
+        server.interrupt()
     try:
         served = begin()
         if stop.is_set():

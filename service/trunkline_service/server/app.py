@@ -70,7 +70,7 @@ class Server:
         return started(cards, self.workspace.device)
 
     def interrupt(self) -> None:
-        """Ends the loading of models; safe in a signal handler. ``stop`` does the rest."""
+        """Ends the loading of models; for any thread, not for a signal handler. ``stop`` does the rest."""
         self._stopping.set()
 
     def stop(self) -> None:
