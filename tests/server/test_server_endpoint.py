@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from trunkline_service.errors import SettingsError
-from trunkline_service.server.endpoint import Endpoint
-from trunkline_service.server.interceptors import CallInterceptor
+from trunkline_service.errors import SettingsError, Unavailable
+from trunkline_service.server.endpoint import Arrivals, Endpoint
+from trunkline_service.server.interceptors import CallInterceptor, Gate
 from trunkline_service.server.metrics import Metrics
 from trunkline_service.settings import Settings
 
@@ -25,9 +26,13 @@ def make():
     """``make(...)`` is an endpoint that is stopped in the end."""
     made = []
 
-    def call(*, shared=False, **settings):
+    def call(*, shared=False, aside=(), **settings):
         endpoint = Endpoint(
-            Settings(**settings), NAMES, lambda gate: CallInterceptor(gate, Metrics()), shared=shared
+            Settings(**settings),
+            NAMES,
+            lambda gate: CallInterceptor(gate, Metrics()),
+            shared=shared,
+            aside=aside,
         )
         made.append(endpoint)
         return endpoint
@@ -82,3 +87,78 @@ def test_watchers_are_told_of_changes_alone_and_of_no_change_after_it_turns_away
         assert stub.Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
         whole.cancel()
         one.cancel()
+
+
+class Coming:
+    """An event that says what the test says; its clock stands still but for waiting."""
+
+    def __init__(self, waits):
+        self.now = 0.0
+        self._waits = iter(waits)
+
+    def set(self):
+        pass
+
+    def clear(self):
+        pass
+
+    def wait(self, timeout_s):
+        came_after = next(self._waits)
+        self.now += timeout_s if came_after is None else came_after
+        return came_after is not None
+
+
+@pytest.mark.parametrize(
+    ("waits", "took"),
+    [([None], 0.05), ([0.04, 0.01, None], 0.1), (itertools.repeat(0.04), 0.52)],
+    ids=["nobody comes", "a few come", "they come for ever"],
+)
+def test_it_waits_until_nobody_comes_but_not_for_ever(waits, took):
+    arrivals = Arrivals()
+    arrivals.came = coming = Coming(waits)
+    arrivals.wait_for_quiet(0.05, 0.5, lambda: coming.now)
+    assert coming.now == pytest.approx(took)
+
+
+def test_who_comes_when_all_work_is_done_reads_that_the_server_ends(make, monkeypatch):
+    """As one does who had come before and was not looked at yet."""
+    aside = Gate(1)
+    endpoint = make(aside=(aside,))
+    echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    endpoint.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(NAMES[0], {"Call": echo})])
+    port = endpoint.bind("127.0.0.1:0")
+    endpoint.start()
+    endpoint.gate.open()
+    aside.open()
+    aside.enter()
+    # The last of the work ends while it drains.
+    monkeypatch.setattr(endpoint.gate, "wait_empty", lambda timeout_s: aside.leave())
+    calls, noticed = [], []
+    came = endpoint._arrivals.came
+    wait = came.wait
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(f"/{NAMES[0]}/Call")
+        assert call(b"x") == b"x"
+
+        def one_comes(timeout_s):
+            if not noticed:
+                assert aside.wait_empty(0)
+                calls.append(call.future(b"x"))
+            noticed.append(wait(timeout_s))
+            return noticed[-1]
+
+        monkeypatch.setattr(came, "wait", one_comes)
+        stop = endpoint.server.stop
+        told = []
+        monkeypatch.setattr(
+            endpoint.server, "stop", lambda grace: told.append(calls[0].done()) or stop(grace)
+        )
+        endpoint.turn_away()
+        endpoint.drain(PATIENCE_S)
+        # It is told when the server takes no more, so that it does not come again.
+        assert told == [False]
+        assert calls[0].exception().code() is grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in calls[0].details()
+    assert noticed[0]
+    with pytest.raises(Unavailable, match="shutting down"):
+        aside.enter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trunkline_service.cli import output
+from trunkline_service.server.signals import heed
 from trunkline_service.settings import load
 
 if TYPE_CHECKING:
@@ -78,19 +78,14 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
     """
     stop = threading.Event()
     servers: list[Server | Supervisor] = []
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def heed() -> None:
-        signals.get()
+    def end() -> None:
         stop.set()
         for started in servers:
             started.interrupt()
 
-    # Before anything heavy: a rollout can be called off while models load. A handler may interrupt a thread that
-    # holds any lock, even itself, so that all it does is what needs none.
-    threading.Thread(target=heed, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: signals.put(number))
+    # Before anything heavy: a rollout can be called off while models load.
+    heed((signal.SIGTERM, signal.SIGINT), end)
     from trunkline_service.server.collector import settle_collector
     from trunkline_service.server.listening import Security, tls_files
 

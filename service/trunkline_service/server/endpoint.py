@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+from typing import Any
 
 import grpc
 from grpc_health.v1.health import SERVICE_NAME
@@ -22,6 +25,9 @@ _LIGHT_CALLS = 32
 # answered with a retry hint within a millisecond, and health checks must get through among them.
 _HELD_CALLS = 2048
 _LINGER_S = 1.0
+# Calls that have arrived and were not looked at yet would end as if their callers had cancelled them. So the
+# server goes on to take calls, in order to refuse them, until none came for a moment; though not for ever.
+_QUIET_S, _REFUSING_S = 0.05, 0.5
 
 
 class Endpoint:
@@ -32,6 +38,9 @@ class Endpoint:
         names: Of the services that it will have.
         interceptor: Makes what stands around every call, from the gate of the endpoint.
         shared: Whether other processes listen on the same port.
+        aside: Gates of work that has bounds of its own; they are closed and drained as the endpoint's own is.
+        aside_calls: How many calls at once, beyond the endpoint's own, are to have threads.
+        clock: Monotonic seconds.
 
     Attributes:
         gate: Whether work is taken.
@@ -45,11 +54,18 @@ class Endpoint:
         interceptor: Callable[[Gate], grpc.ServerInterceptor],
         *,
         shared: bool = False,
+        aside: Sequence[Gate] = (),
+        aside_calls: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.gate = Gate(_WORK_CALLS)
+        self._gates = (self.gate, *aside)
+        self._clock = clock
         self._names = tuple(names)
         self._health = Health(self._names)
-        self.server = _build(settings, interceptor(self.gate), shared)
+        self._arrivals = Arrivals()
+        interceptors = [self._arrivals, interceptor(self.gate)]
+        self.server = _build(settings, interceptors, shared, _WORK_CALLS + _LIGHT_CALLS + aside_calls)
         self._health.register(self.server)
         reflection.enable_server_reflection(
             (*self._names, SERVICE_NAME, reflection.SERVICE_NAME), self.server
@@ -98,21 +114,58 @@ class Endpoint:
     def turn_away(self) -> None:
         """Takes no more work, and says NOT_SERVING from here on, whatever `set_health` is told."""
         self._health.end()
-        self.gate.close("the server is shutting down")
+        for gate in self._gates:
+            gate.close("the server is shutting down")
 
     def drain(self, drain_s: float) -> None:
         """Finishes what was taken within ``drain_s`` seconds, then lets the port go."""
-        self.gate.wait_empty(drain_s)
+        until = self._clock() + drain_s
+        for gate in self._gates:
+            gate.wait_empty(max(0.0, until - self._clock()))
+        # Callers that try again at once would never let it be quiet, so they are told only when they know that
+        # their connections end.
+        for gate in self._gates:
+            gate.hold()
+        try:
+            self._arrivals.wait_for_quiet(_QUIET_S, _REFUSING_S, self._clock)
+            stopped = self.server.stop(_LINGER_S)
+        finally:
+            for gate in self._gates:
+                gate.release()
         # What is left now are watchers of health and the last bytes of replies.
-        self.server.stop(_LINGER_S).wait()
+        stopped.wait()
         self._health.close()
 
 
-def _build(settings: Settings, interceptor: grpc.ServerInterceptor, shared: bool) -> grpc.Server:
-    workers = _WORK_CALLS + _LIGHT_CALLS
+class Arrivals(grpc.ServerInterceptor):
+    """Notices calls that arrive, and leaves them as they are."""
+
+    def __init__(self) -> None:
+        self.came = threading.Event()
+
+    def wait_for_quiet(self, quiet_s: float, most_s: float, clock: Callable[[], float]) -> None:
+        """Waits until no call came for ``quiet_s`` seconds, ``most_s`` seconds at most."""
+        until = clock() + most_s
+        self.came.clear()
+        while self.came.wait(quiet_s) and clock() < until:
+            self.came.clear()
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See grpc.ServerInterceptor."""
+        self.came.set()
+        return continuation(handler_call_details)
+
+
+def _build(
+    settings: Settings, interceptors: list[grpc.ServerInterceptor], shared: bool, threads: int
+) -> grpc.Server:
     return grpc.server(
-        futures.ThreadPoolExecutor(workers, thread_name_prefix="call"),
-        interceptors=[interceptor],
+        futures.ThreadPoolExecutor(threads, thread_name_prefix="call"),
+        interceptors=interceptors,
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

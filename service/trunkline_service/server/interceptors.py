@@ -47,12 +47,18 @@ class Gate:
 
     Work waits in a thread of the server. Calls beyond the bound are refused at once, so that threads
     are left for health checks and listings.
+
+    Args:
+        most: Calls at once.
+        advice: What else a caller who is refused can do than to try again.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, advice: str = "send more images in each call") -> None:
         self._most = most
+        self._advice = advice
         self._inside = 0
         self._changed = threading.Condition()
+        self._held = False
         self._closed: str | None = "the server is starting: its models are not warm yet"
 
     @property
@@ -68,6 +74,17 @@ class Gate:
         """Refuses work from now on."""
         self._closed = why
 
+    def hold(self) -> None:
+        """Keeps those who are refused waiting until `release`: told at once, they would come again at once."""
+        with self._changed:
+            self._held = True
+
+    def release(self) -> None:
+        """Refuses those who wait."""
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
     def wait_empty(self, timeout_s: float) -> bool:
         """Blocks until no work is under way; False if time ran out."""
         with self._changed:
@@ -82,11 +99,12 @@ class Gate:
         """
         with self._changed:
             if self._closed is not None:
+                self._changed.wait_for(lambda: not self._held)
                 raise Unavailable(f"{self._closed}; try again, or send the request to another server")
             if self._inside == self._most:
                 raise Overloaded(
                     f"{self._most} calls are under way and no more are taken; try again in "
-                    f"{_RETRY_AFTER_S} s, or send more images in each call",
+                    f"{_RETRY_AFTER_S} s, or {self._advice}",
                     retry_after_s=_RETRY_AFTER_S,
                 )
             self._inside += 1

@@ -27,6 +27,9 @@ class FakeRole:
         self._events = os.open(self._home / "events", os.O_RDWR)
         self._troubles = {"device": "unknown"} if start.role == "front" else {}
         self._metrics = Metrics()
+        if (self._home / f"{start.part}-is-made").exists():
+            self._tell("making")
+            threading.Event().wait()
 
     def _tell(self, event, **details):
         # So short a line is written whole, whoever else writes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +22,16 @@ PATIENCE_S = 60
 
 
 @pytest.fixture
-def child(tmp_path):
-    """A fake front that is ready, and the channel to it."""
+def events(tmp_path):
+    """What the fake front tells."""
     os.mkfifo(tmp_path / "events")
-    events = os.open(tmp_path / "events", os.O_RDWR)
+    with os.fdopen(os.open(tmp_path / "events", os.O_RDWR), "rb", buffering=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def starting(tmp_path, events):
+    """A fake front that was told what it is, and the channel to it."""
     folder = tmp_path / "folder"
     folder.mkdir()
     start = Start(
@@ -46,12 +53,22 @@ def child(tmp_path):
     theirs.close()
     control = Control(ours)
     control.send(start)
-    assert control.receive() == Ready(None)
     yield process, control, folder
     process.kill()
     process.wait()
     control.close()
-    os.close(events)
+
+
+@pytest.fixture
+def child(starting):
+    """One that is ready."""
+    assert starting[1].receive() == Ready(None)
+    return starting
+
+
+@pytest.fixture
+def hangs_when_made(tmp_path):
+    (tmp_path / "front-0-is-made").touch()
 
 
 def hears(control, health):
@@ -96,3 +113,20 @@ def test_a_role_that_hangs_does_not_keep_it_from_ending(child):
     control.send(Parts({"hang": "for ever"}))
     control.send(Stop(5.0))
     assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.usefixtures("hangs_when_made")
+def test_without_a_supervisor_it_ends_while_its_role_is_made(events, starting):
+    process, control, folder = starting
+    assert b"making" in events.readline()
+    control.end()
+    assert process.wait(PATIENCE_S) == 70
+    assert not folder.exists()
+
+
+def test_one_that_ends_by_itself_goes_on_to_say_so(tmp_path, child):
+    process, control, _ = child
+    (tmp_path / "front-0-hangs").touch()
+    process.send_signal(signal.SIGTERM)
+    for _ in range(2):
+        hears(control, Health("it is ending"))

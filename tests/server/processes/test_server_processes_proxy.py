@@ -10,10 +10,14 @@ import grpc
 import pytest
 
 from trunkline_service.server.interceptors import CallInterceptor, Gate
+from trunkline_service.server.processes.front import data_options
 from trunkline_service.server.processes.proxy import Proxy, ProxyInterceptor
 from trunkline_service.server.status import PUSHBACK_KEY, REASON_KEY
+from trunkline_service.settings import Settings
 
-SERVICE = "trunkline.v1.Test"
+# A service that has light methods too.
+SERVICE = "trunkline.v1.Collections"
+OWN = "trunkline.v1.Embedding"
 PATIENCE_S = 60
 AWAY = "the other process is away; try again in a second"
 
@@ -55,29 +59,38 @@ class Chain:
 
     def __init__(self, socket_path):
         self.target = f"unix:{socket_path}"
-        self.behind, self.seen, self.gate = Behind(), Seen(), Gate(2)
-        self.gate.open()
+        self.behind, self.seen = Behind(), Seen()
+        self.gate, self.light, self.own = Gate(2), Gate(1), Gate(1)
+        for gate in (self.gate, self.light, self.own):
+            gate.open()
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._options = options
         self.server = self.start_behind()
-        self.channel = grpc.insecure_channel(
-            self.target,
-            [*options, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)],
-        )
-        proxy = Proxy(self.channel, self.gate, self.seen, AWAY)
-        interceptor = ProxyInterceptor(CallInterceptor(self.gate, self.seen), (SERVICE,))
+        self.channel = grpc.insecure_channel(self.target, data_options(Settings()))
+        self.proxy = Proxy(self.channel, self.gate, self.light, self.seen, AWAY)
+        interceptor = ProxyInterceptor(CallInterceptor(self.own, self.seen), (SERVICE,))
         self.front = grpc.server(futures.ThreadPoolExecutor(8), interceptors=[interceptor], options=options)
-        self.front.add_generic_rpc_handlers((proxy.handlers(SERVICE, {"Unary": False, "Stream": True}),))
+        methods = {"Unary": False, "Stream": True, "ListCollections": False}
+        embed = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+        self.front.add_generic_rpc_handlers(
+            (
+                self.proxy.handlers(SERVICE, methods),
+                grpc.method_handlers_generic_handler(OWN, {"Embed": embed}),
+            )
+        )
         port = self.front.add_insecure_port("127.0.0.1:0")
         self.front.start()
         self.caller = grpc.insecure_channel(f"127.0.0.1:{port}", options)
         self.unary = self.caller.unary_unary(f"/{SERVICE}/Unary")
         self.stream = self.caller.unary_stream(f"/{SERVICE}/Stream")
+        self.listing = self.caller.unary_unary(f"/{SERVICE}/ListCollections")
+        self.embed = self.caller.unary_unary(f"/{OWN}/Embed")
 
     def start_behind(self):
         server = grpc.server(futures.ThreadPoolExecutor(8), options=self._options)
         handlers = {
             "Unary": grpc.unary_unary_rpc_method_handler(self.behind.take_unary),
+            "ListCollections": grpc.unary_unary_rpc_method_handler(self.behind.take_unary),
             "Stream": grpc.unary_stream_rpc_method_handler(self.behind.take_stream),
         }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
@@ -156,7 +169,8 @@ def test_the_deadline_passes_on(chain):
     left = []
     chain.behind.unary = lambda request, context: left.append(context.time_remaining()) or b""
     chain.unary(b"", timeout=PATIENCE_S)
-    assert 0 < left[0] <= PATIENCE_S
+    # gRPC rounds what it sends up.
+    assert 0 < left[0] < PATIENCE_S + 1
     assert chain.behind.ended.wait(PATIENCE_S)
     ended = chain.behind.ended = threading.Event()
     chain.behind.unary = lambda request, context: ended.wait(PATIENCE_S) and b""
@@ -232,3 +246,57 @@ def test_the_gate_holds_for_what_is_passed_on(chain):
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "shutting down" in caught.value.details()
     assert chain.behind.metadata == {}
+
+
+@pytest.fixture
+def hanging(chain):
+    """A chain whose server behind takes calls and answers none of them, with as many under way as may be."""
+    taken, never = threading.Semaphore(0), threading.Event()
+
+    def hang(request, context):
+        taken.release()
+        never.wait(PATIENCE_S)
+        return b""
+
+    chain.behind.unary = hang
+    calls = [chain.unary.future(b""), chain.unary.future(b""), chain.listing.future(b"")]
+    for _ in calls:
+        assert taken.acquire(timeout=PATIENCE_S)
+    yield chain, calls
+    never.set()
+
+
+def test_while_the_other_hangs_what_is_answered_here_is_answered(hanging):
+    chain, calls = hanging
+    for call in (chain.unary, chain.listing):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", timeout=PATIENCE_S)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailing = dict(caught.value.trailing_metadata())
+        assert trailing[REASON_KEY] == "overloaded"
+        assert int(trailing[PUSHBACK_KEY]) > 0
+    assert chain.embed(b"image", timeout=PATIENCE_S) == b"image"
+    assert not any(call.done() for call in calls)
+
+
+@pytest.mark.parametrize("call", ["unary", "listing", "stream"])
+def test_what_begins_while_the_other_is_in_trouble_is_refused_at_once(hanging, call):
+    chain, calls = hanging
+    chain.proxy.know("it has said nothing for 10 s")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(getattr(chain, call)(b"", timeout=PATIENCE_S))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.details() == f"{AWAY} (it has said nothing for 10 s)"
+    trailing = dict(caught.value.trailing_metadata())
+    assert trailing[REASON_KEY] == "unavailable"
+    assert int(trailing[PUSHBACK_KEY]) > 0
+    assert chain.seen.told.wait(PATIENCE_S)
+    assert [code for _, code in chain.seen.calls] == ["UNAVAILABLE"]
+    assert chain.embed(b"image", timeout=PATIENCE_S) == b"image"
+    assert not any(call.done() for call in calls)
+
+
+def test_when_the_other_is_well_again_calls_pass(chain):
+    chain.proxy.know("it was ended by signal 9")
+    chain.proxy.know(None)
+    assert chain.unary(b"back") == b"back"

@@ -14,6 +14,10 @@ from trunkline_service.server.started import Started
 STARTING = "it is starting"
 # Children say how they are every second.
 _SILENCE_S = 10.0
+# Who is not heard of for so long hangs, and is not waited for any more.
+_HUNG_S = 20.0
+# Somebody looks every second. One who looks so late did not run himself, and nor did the others.
+_LATE_S = 5.0
 # What the answers of a front depend on.
 _NEEDED = frozenset({"device", "data"})
 
@@ -40,6 +44,7 @@ class Board:
         self._clock = clock
         self._states = {part: _State() for part in parts}
         self._guard = threading.Lock()
+        self._looked = clock()
         self._settled = threading.Event()
         self._failure: TrunklineError | None = None
         self._first = True
@@ -53,8 +58,8 @@ class Board:
     def ready(self, part: Part, serves: Started | None) -> None:
         """It has started, and will say how it is."""
         with self._guard:
-            self._states[part].ready = True
-            self._states[part].serves = serves
+            state = self._states[part]
+            state.ready, state.serves, state.heard = True, serves, self._clock()
 
     def health(self, part: Part, trouble: str | None) -> bool:
         """How it is; returns whether that is news."""
@@ -64,6 +69,30 @@ class Board:
             state.trouble, state.heard = trouble, self._clock()
             self._settle()
             return news
+
+    def look(self) -> None:
+        """Called every second, before `silent` and `hung`: nobody is blamed for a time in which nobody looked."""
+        with self._guard:
+            now = self._clock()
+            late = now - self._looked
+            self._looked = now
+            if late > _LATE_S:
+                for state in self._states.values():
+                    state.heard = min(now, state.heard + late)
+
+    def hung(self) -> dict[Part, int]:
+        """Parts that have said nothing for so long that they are to be ended, and their processes.
+
+        One that is still there is named again after the same time.
+        """
+        with self._guard:
+            now = self._clock()
+            found = {}
+            for part, state in self._states.items():
+                if state.ready and state.pid is not None and now - state.heard > _HUNG_S:
+                    found[part] = state.pid
+                    state.heard = now
+            return found
 
     def silent(self) -> list[Part]:
         """Parts that were well, and have not said so for too long: now they are in trouble."""

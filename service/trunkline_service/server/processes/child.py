@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from types import FrameType
 
 from trunkline_service.errors import InternalError, TrunklineError
 from trunkline_service.server.collector import settle_collector
@@ -32,6 +31,7 @@ from trunkline_service.server.processes.messages import (
     Stop,
 )
 from trunkline_service.server.processes.role import Role, RoleFactory
+from trunkline_service.server.signals import heed
 
 _log = logging.getLogger(__name__)
 _HEALTH_EVERY_S = 1.0
@@ -67,7 +67,7 @@ class Child:
         """Returns the exit status."""
         # Ctrl-C reaches every process of the terminal; what it means is the supervisor's to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_signal)
+        heed((signal.SIGTERM,), self._wake.set)
         threading.Thread(target=self._listen, name="control", daemon=True).start()
         try:
             role = self._make(self._start)
@@ -81,13 +81,11 @@ class Child:
         settle_collector()
         self._control.send(Ready(serves))
         self._watch(role)
+        threading.Thread(target=self._say_that_it_ends, name="ends", daemon=True).start()
         self._wait_for_its_turn()
         role.stop(self._drain_s)
         self._control.send(MetricsText(role.metrics()))
         return 0
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._wake.set()
 
     def _fail(self, error: TrunklineError) -> int:
         self._control.send(Failed(error.reason, error.message))
@@ -109,6 +107,11 @@ class Child:
         # One after the other, so that the last word is the true one.
         with self._saying:
             self._control.send(Health(role.trouble()))
+
+    def _say_that_it_ends(self) -> None:
+        """A supervisor that has not asked for it would take one who drains in silence for one that hangs."""
+        while not self._told_to_stop.wait(_HEALTH_EVERY_S):
+            self._control.send(Health("it is ending"))
 
     def _wait_for_its_turn(self) -> None:
         """Where a signal reached the whole group, the fronts must have ended before what they need."""

@@ -29,8 +29,11 @@ from trunkline_service.workspace import Workspace
 NATIVE = ("trunkline.v1.Embedding", "inference.GRPCInferenceService")
 PASSED = tuple(name for name in services.NAMES if name not in NATIVE)
 _AWAY = "the process of collections and heads is away; it is started anew: try again in a second"
-# A process that was started anew is to be found within a moment.
-_RECONNECT_MS = (("initial", 100), ("min", 100), ("max", 500))
+# A process that was started anew is to be found within a moment. What gRPC calls the minimum is the time that
+# an attempt may take; one that is refused is made again after the others.
+_RECONNECT_MS = (("initial", 100), ("min", 2_000), ("max", 500))
+# Passed on at once. Where the process of the data hangs, they hold threads until it is ended.
+_PASSED_WORK, _PASSED_LIGHT = 64, 16
 
 
 class FrontRole:
@@ -48,8 +51,20 @@ class FrontRole:
         self._metrics = Metrics()
         linked = link(start, settings, self._metrics)
         self._workspace = Workspace(settings, self._metrics, linked.engine, linked.models)
-        self._channel = grpc.insecure_channel(data_target(start.folder), _options(settings))
-        self._endpoint = Endpoint(settings, services.NAMES, self._interceptor, shared=True)
+        self._channel = grpc.insecure_channel(data_target(start.folder), data_options(settings))
+        self._passed = Gate(_PASSED_WORK, "send more in each call")
+        light = Gate(_PASSED_LIGHT, "ask less often")
+        # As anywhere: listings are answered before work is taken, and until the end.
+        light.open()
+        self._endpoint = Endpoint(
+            settings,
+            services.NAMES,
+            self._interceptor,
+            shared=True,
+            aside=(self._passed,),
+            aside_calls=_PASSED_WORK + _PASSED_LIGHT,
+        )
+        self._proxy = Proxy(self._channel, self._passed, light, self._metrics, _AWAY)
         self._register()
         self._guard = threading.Lock()
         self._stopped = False
@@ -75,6 +90,8 @@ class FrontRole:
                 return
             if "device" not in troubles:
                 self._endpoint.gate.open()
+                self._passed.open()
+            self._proxy.know(troubles.get("data"))
             serving = dict.fromkeys(NATIVE, "device" not in troubles)
             serving |= dict.fromkeys(PASSED, "data" not in troubles)
             self._endpoint.set_health(serving | {"": not troubles})
@@ -109,12 +126,11 @@ class FrontRole:
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
             InferenceServicer(self._workspace, lambda: gate.is_open), server
         )
-        proxy = Proxy(self._channel, gate, self._metrics, _AWAY)
         pool = descriptor_pool.Default()
         for name in PASSED:
             methods = pool.FindServiceByName(name).methods
             server.add_generic_rpc_handlers(
-                (proxy.handlers(name, {method.name: method.server_streaming for method in methods}),)
+                (self._proxy.handlers(name, {method.name: method.server_streaming for method in methods}),)
             )
 
 
@@ -123,7 +139,8 @@ def share_of(settings: Settings) -> int:
     return max(1, -(-settings.worker_threads // settings.frontends))
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def data_options(settings: Settings) -> list[tuple[str, int]]:
+    """Of the channel to the process of the data."""
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),

@@ -115,10 +115,10 @@ class Keeper:
             self.kill()
             self._thread.join()
 
-    def kill(self) -> None:
-        """Ends the process without a word."""
+    def kill(self, pid: int | None = None) -> None:
+        """Ends the process without a word; nothing where another one than ``pid`` is there by now."""
         with self._guard:
-            if self._child is not None:
+            if self._child is not None and pid in (None, self._child.pid):
                 self._child.kill()
 
     def _run(self) -> None:

@@ -30,15 +30,25 @@ class Proxy:
     Args:
         channel: To the other server.
         gate: Whether work is taken, and how much at once.
+        light: How many of the others, that are answered quickly, are passed on at once: where the other server
+            hangs, they must not take the threads of calls that are answered here.
         observer: Told of every finished call.
         away: What callers read while the other server can't be reached.
     """
 
-    def __init__(self, channel: grpc.Channel, gate: Gate, observer: CallObserver, away: str) -> None:
+    def __init__(
+        self, channel: grpc.Channel, gate: Gate, light: Gate, observer: CallObserver, away: str
+    ) -> None:
         self._channel = channel
         self._gate = gate
+        self._light = light
         self._observer = observer
         self._away = away
+        self._trouble: str | None = None
+
+    def know(self, trouble: str | None) -> None:
+        """Told how the other server is; where it is in trouble, calls that begin are refused at once."""
+        self._trouble = trouble
 
     def handlers(self, service: str, streams: Mapping[str, bool]) -> grpc.GenericRpcHandler:
         """Handlers for the methods of one service.
@@ -84,6 +94,9 @@ class Proxy:
         code = grpc.StatusCode.OK
         passing = _Passing(context, self._away)
         try:
+            if (trouble := self._trouble) is not None:
+                code = grpc.StatusCode.UNAVAILABLE
+                passing.refuse(f"{self._away} ({trouble})")
             with self._admitted(method):
                 yield passing
         except GeneratorExit:
@@ -102,14 +115,12 @@ class Proxy:
 
     @contextmanager
     def _admitted(self, method: str) -> Iterator[None]:
-        if method in LIGHT:
-            yield
-            return
-        self._gate.enter()
+        gate = self._light if method in LIGHT else self._gate
+        gate.enter()
         try:
             yield
         finally:
-            self._gate.leave()
+            gate.leave()
 
 
 class _Passing:
@@ -161,14 +172,18 @@ class _Passing:
         if isinstance(error, grpc.FutureCancelledError):
             self._context.abort(code, "the call was cancelled")
         trailing: Metadata = tuple(error.trailing_metadata() or ())
-        details = error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE and REASON_KEY not in dict(trailing):
             # Not the other server says so, but the way to it: nobody is there.
-            gone = Unavailable(self._away)
-            trailing = (*metadata_of(gone), (PUSHBACK_KEY, str(_RETRY_MS)))
-            details = gone.message
+            self.refuse(self._away)
         self._context.set_trailing_metadata(trailing)
-        self._context.abort(code, details)
+        self._context.abort(code, error.details() or "")
+        raise AssertionError("abort returns never")
+
+    def refuse(self, why: str) -> NoReturn:
+        """Ends the call where there is nobody to pass it on to."""
+        away = Unavailable(why)
+        self._context.set_trailing_metadata((*metadata_of(away), (PUSHBACK_KEY, str(_RETRY_MS))))
+        self._context.abort(grpc.StatusCode.UNAVAILABLE, away.message)
         raise AssertionError("abort returns never")
 
 

@@ -113,7 +113,7 @@ class Supervisor:
         return self._board.started()
 
     def interrupt(self) -> None:
-        """Ends `start`; safe in a signal handler. `stop` does the rest."""
+        """Ends `start`; for any thread, not for a signal handler. `stop` does the rest."""
         self._stopping.set()
         self._board.give_up()
 
@@ -201,9 +201,13 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(_WATCH_EVERY_S):
+            self._board.look()
             for part in self._board.silent():
                 _log.error("%s says nothing; it may hang", part.name)
                 self._tell_fronts()
+            for part, pid in self._board.hung().items():
+                _log.error("%s goes on to say nothing: it hangs, and is killed", part.name)
+                self._keepers[part].kill(pid)
 
     def _tell_fronts(self) -> None:
         # One after the other, so that the last one that they hear is the last one that is true.
