@@ -31,7 +31,14 @@ def test_defaults_without_anything(tmp_path):
         ("modles = 1", "unknown setting 'modles'"),
         ("threads = -1", "at least 0"),
         ("[queue]\nmax_batch = 0", "at least 1"),
-        ('threads = "many"', "no int"),
+        ('threads = "many"', "threads is 'many', which is not a whole number"),
+        ("frontends = 2.5", "frontends is 2.5, which is not a whole number"),
+        ("frontends = 2.0", "frontends is 2.0, which is not a whole number"),
+        ("frontends = true", "frontends is True, which is not a whole number"),
+        ("drain_s = true", "drain_s is True, which is not a number"),
+        ("frontends = 65", "frontends is 65; it must be at most 64"),
+        ("[queue]\nmax_bach = 2", "unknown setting 'queue.max_bach'"),
+        ("[plan.free]\nthreads = 1", r"unknown table \[plan\.free\]; .*a table \[plans\.NAME\]"),
         ('decode = "quick"', "'exact' or 'fast'"),
         ("models = [", "not valid TOML"),
     ],
@@ -51,15 +58,23 @@ def test_a_named_file_must_exist(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"index_refresh_s": -1.0}, "^--refresh: .*at least 0"),
-        ({"index_refresh_s": float("nan")}, "^--refresh: .*at least 0"),
-        ({"drain_s": "nan"}, "^--drain-s: .*at least 0"),
-        ({"threads": float("inf")}, "^--threads: .*no int"),
+        ({"index_refresh_s": -1.0}, "^--refresh is -1.0; it must be at least 0$"),
+        ({"index_refresh_s": float("nan")}, "^--refresh is nan; .*at least 0$"),
+        ({"drain_s": "nan"}, "^--drain-s is 'nan'; .*at least 0$"),
+        ({"cache_mb": -5}, "^--cache-mb is -5; it must be at least 0$"),
+        ({"threads": float("inf")}, "^--threads is inf, which is not a whole number$"),
+        ({"max_connection_age_s": -1.0}, "^--max-connection-age is -1.0; .*at least 0$"),
     ],
 )
 def test_a_bad_flag_is_named_as_it_was_given(tmp_path, flags, message):
     with pytest.raises(SettingsError, match=message):
         load(flags, environ={}, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["2.5", "two", ""])
+def test_a_bad_variable_is_named(tmp_path, text):
+    with pytest.raises(SettingsError, match=r"^environment TRUNKLINE_FRONTENDS is .*not a whole number$"):
+        load(environ={"TRUNKLINE_FRONTENDS": text}, cwd=tmp_path)
 
 
 def test_plans_are_tables_of_the_file_alone(tmp_path):
@@ -68,7 +83,7 @@ def test_plans_are_tables_of_the_file_alone(tmp_path):
     )
     found = load(environ={"TRUNKLINE_PLANS": "1"}, cwd=tmp_path)
     assert found.plans == {"tiny": PlanSettings(1, 2, 4), "a.b": PlanSettings(2, 1, 1)}
-    with pytest.raises(SettingsError, match="unknown setting 'plans'"):
+    with pytest.raises(SettingsError, match=r"unknown setting 'plans'.*\[plans\.NAME\]"):
         load({"plans": {}}, environ={}, cwd=tmp_path)
 
 
@@ -83,6 +98,8 @@ def test_plans_are_tables_of_the_file_alone(tmp_path):
         ("[plans.tiny]\nthreads = 1\nruns = 1.5\nbatch = 1", "plans.tiny.runs is 1.5"),
         ("[plans.tiny]\nthreads = 1\nruns = 1\nbatch = true", "plans.tiny.batch is True"),
         ("[plans.a.b]\nthreads = 1\nruns = 1\nbatch = 1", "plans.a has b; it needs"),
+        ('[plans."free@1"]\nthreads = 1', r"by name, without a version: \[plans\.free\]$"),
+        ('[plans."a.b@1"]\nthreads = 1', r'by name, without a version: \[plans\."a\.b"\]$'),
         ('[plans."a b"]\nthreads = 1\nruns = 1\nbatch = 1', "plans.a b is no model's name"),
     ],
 )

@@ -6,7 +6,9 @@ A value is looked up in this order: a flag, the environment (``TRUNKLINE_<FIELD>
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,8 +21,10 @@ from trunkline_service.names import is_name
 DecodeMode = Literal["exact", "fast"]
 IndexBuild = Literal["auto", "never"]
 MIB = 1024 * 1024
+# Beyond it, front processes would only wait for each other.
+MOST_FRONTENDS = 64
 # Those whose name is another than the setting's.
-_FLAGS = {"index_refresh_s": "--refresh"}
+_FLAGS = {"index_refresh_s": "--refresh", "max_connection_age_s": "--max-connection-age"}
 _MAY_BE_ZERO = frozenset(
     {
         "threads",
@@ -32,6 +36,9 @@ _MAY_BE_ZERO = frozenset(
         "index_flat_rows",
     }
 )
+_IS_NO = {int: "which is not a whole number", float: "which is not a number", str: "which is not text"}
+_AT_MOST = {"frontends": MOST_FRONTENDS}
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Settings:
         decode: ``exact`` (the pixels Pillow would give) or ``fast`` (libjpeg's scaled decoding).
         default_model: What an empty model name stands for.
         threads: Threads of the decode pool and of ONNX Runtime; 0 for one a core.
-        frontends: Front processes of a server; 0 for one process that does everything.
+        frontends: Front processes of a server, up to 64; 0 for one process that does everything.
         cache_mb: Mebibytes of embeddings kept for images that come again; 0 for none.
         max_connection_age_s: Seconds after which a client is asked to connect anew, so that balancers can
             spread it; 0 for never.
@@ -184,6 +191,11 @@ def file_of(*, environ: Mapping[str, str] | None = None, cwd: Path | None = None
     return Path(named) if named else (cwd or Path.cwd()) / "trunkline.toml"
 
 
+def plan_header(name: str) -> str:
+    """The header of a model's plan in the file: ``[plans.NAME]``, quoted where TOML wants it."""
+    return f"[plans.{name if _BARE_KEY.fullmatch(name) else json.dumps(name)}]"
+
+
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path | None:
     """The user's cache of this program: ``$XDG_CACHE_HOME/trunkline``, or ``~/.cache/trunkline``.
 
@@ -234,10 +246,28 @@ def _flattened(document: Mapping[str, Any], where: str) -> dict[str, tuple[Any, 
     flat: dict[str, tuple[Any, str]] = {}
     for key, value in document.items():
         if isinstance(value, dict):
-            flat |= {f"{key}_{inner}": (item, where) for inner, item in value.items()}
+            for inner, item in value.items():
+                if isinstance(item, dict):
+                    raise SettingsError(
+                        f"{where}: unknown table [{key}.{inner}]; a model's plan is a table [plans.NAME], "
+                        "and settings are in [image], [queue], [index] or above all tables"
+                    )
+                name = f"{key}_{inner}"
+                if name not in _slots():
+                    raise _unknown(where, f"{key}.{inner}")
+                flat[name] = (item, where)
         else:
             flat[key] = (value, where)
     return flat
+
+
+def _unknown(where: str, written: str) -> SettingsError:
+    """An error about a name that is none, as it was written."""
+    known = ", ".join(sorted(_slots()))
+    return SettingsError(
+        f"{where}: unknown setting {written!r}; the settings are {known}, "
+        "and in trunkline.toml a table [plans.NAME] for a model"
+    )
 
 
 def _plans(tables: Any, where: str) -> dict[str, PlanSettings]:
@@ -248,6 +278,11 @@ def _plans(tables: Any, where: str) -> dict[str, PlanSettings]:
 
 def _plan(name: str, table: Any, where: str) -> PlanSettings:
     keys = [entry.name for entry in fields(PlanSettings)]
+    bare, at, _ = name.partition("@")
+    if at and is_name(bare):
+        raise SettingsError(
+            f"{where}: plans.{json.dumps(name)}: plans are by name, without a version: {plan_header(bare)}"
+        )
     if not is_name(name):
         raise SettingsError(f"{where}: plans.{name} is no model's name; quote a name that has a dot in it")
     if not isinstance(table, dict) or set(table) != set(keys):
@@ -265,23 +300,34 @@ def _plan(name: str, table: Any, where: str) -> PlanSettings:
 def _convert(name: str, value: Any, where: str) -> Any:
     slots = _slots()
     if name not in slots:
-        raise SettingsError(f"{where}: unknown setting {name!r}; the settings are {', '.join(sorted(slots))}")
-    if where == "flag":
-        where = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        raise _unknown(where, name)
+    found = f"{_named(name, where)} is {value!r}"
     wanted = type(slots[name])
     if name == "decode" and value not in get_args(DecodeMode):
-        raise SettingsError(f"{where}: decode is {value!r}; it can be 'exact' or 'fast'")
+        raise SettingsError(f"{found}; it can be 'exact' or 'fast'")
     if name == "index_build" and value not in get_args(IndexBuild):
-        raise SettingsError(f"{where}: index_build is {value!r}; it can be 'auto' or 'never'")
+        raise SettingsError(f"{found}; it can be 'auto' or 'never'")
+    # int() would cut the 2.5, and True is a number to both.
+    if (wanted is int and isinstance(value, float)) or (wanted in (int, float) and isinstance(value, bool)):
+        raise SettingsError(f"{found}, {_IS_NO[wanted]}")
     try:
         converted = wanted(value)
     except (TypeError, ValueError, OverflowError) as exc:
-        raise SettingsError(f"{where}: {name} is {value!r}, which is no {wanted.__name__}") from exc
+        raise SettingsError(f"{found}, {_IS_NO[wanted]}") from exc
     least = 0 if name in _MAY_BE_ZERO else 1
     # NaN is not at least anything.
     if wanted in (int, float) and not least <= converted:
-        raise SettingsError(f"{where}: {name} is {value!r}; it must be at least {least}")
+        raise SettingsError(f"{found}; it must be at least {least}")
+    if name in _AT_MOST and converted > _AT_MOST[name]:
+        raise SettingsError(f"{found}; it must be at most {_AT_MOST[name]}")
     return converted
+
+
+def _named(name: str, where: str) -> str:
+    """A setting as it was given: by its flag or its variable, or by its name in the file."""
+    if where == "flag":
+        return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    return where if where.startswith("environment ") else f"{where}: {name}"
 
 
 def _build(values: dict[str, Any]) -> Settings:

@@ -45,7 +45,7 @@ def test_the_fastest_way_is_taken_and_was_measured_for_the_whole_time(rates):
         return rates[plan.batch - 1]
 
     found = ceiling(plans, measure, 5.0)
-    assert found.best.images_per_s == max(rates)
+    assert found.best.images_per_second == max(rates)
     assert (found.best.plan, 5.0) in asked
     assert [tried.plan for tried in found.tried] == plans
     assert sum(seconds for _, seconds in asked) <= len(plans) + 2 * 5.0

@@ -14,6 +14,7 @@ from trunkline_protos.open_inference import inference_pb2
 from trunkline_protos.v1 import common_pb2, embedding_pb2
 from trunkline_service.bench import open_inference_dialect, report, run, trunkline_dialect
 from trunkline_service.bench.calls import Calls, Servers
+from trunkline_service.bench.dialect import TOO_LARGE
 from trunkline_service.bench.load import ClosedLoop, OpenLoop, Periods
 from trunkline_service.bench.pictures import pixels_of
 from trunkline_service.bench.raw import Ceiling, Tried
@@ -51,6 +52,14 @@ def images(png):
     return [png(np.full((32, 32, 3), value, np.uint8)) for value in (1, 2, 3)]
 
 
+def named(images):
+    return {f"{number}.png": data for number, data in enumerate(images, 1)}
+
+
+def encoded(images):
+    return {name: EncodedImage(data) for name, data in named(images).items()}
+
+
 def loaded(servers, dialect, requests, loads):
     """What a run found that was interrupted: its first load alone."""
     return run.put_on(lambda: Interrupted(servers, dialect, requests, 30.0), dialect.served, loads, LONG)
@@ -64,7 +73,7 @@ def test_every_form_of_call_is_served(servers, images, protocol, pixels, images_
     assert dialect.served.reference == "tiny@1"
     assert dialect.served.artifact_id.startswith("ar1-")
     assert (dialect.served.decode, dialect.served.input_size) == ("exact", (32, 32))
-    sent = pixels_of(images, dialect.served.input_size) if pixels else list(map(EncodedImage, images))
+    sent = pixels_of(named(images), dialect.served.input_size) if pixels else encoded(images)
     requests = run.build(servers, dialect, sent, images_per_call, 30.0)
     result = loaded(servers, dialect, requests, [ClosedLoop(3)])
     (point,) = result.points
@@ -75,7 +84,7 @@ def test_every_form_of_call_is_served(servers, images, protocol, pixels, images_
 
 def test_arrivals_are_served_and_nothing_overflows(servers, images):
     dialect = run.ask(servers, "trunkline", "")
-    requests = run.build(servers, dialect, list(map(EncodedImage, images)), 1, 30.0)
+    requests = run.build(servers, dialect, encoded(images), 1, 30.0)
     result = loaded(servers, dialect, requests, [OpenLoop(500)])
     (point,) = result.points
     assert point.figures.calls > 0
@@ -85,23 +94,52 @@ def test_arrivals_are_served_and_nothing_overflows(servers, images):
 def test_a_bad_image_among_good_ones_is_counted_and_the_good_are_served(servers, images):
     dialect = run.ask(servers, "trunkline", "tiny")
     request = dialect.request([EncodedImage(images[0]), EncodedImage(b"no image")])
-    (point,) = loaded(servers, dialect, [request], [ClosedLoop(1)]).points
+    result = loaded(servers, dialect, [request], [ClosedLoop(1)])
+    (point,) = result.points
     assert set(point.figures.errors) == {"unsupported_image"}
     assert point.figures.images > 0 == point.figures.calls
+    first = result.failures["unsupported_image"]
+    assert (first.request, first.position) == (0, 1)
+    assert report.bad_images(result.failures, ["a.png", "b.png"], 2) == {"unsupported_image": "b.png"}
 
 
 def test_calls_that_the_server_refuses_are_counted_by_status(servers, images):
     dialect = run.ask(servers, "trunkline", "tiny")
     request = trunkline_dialect.request("gone@1", [EncodedImage(images[0])])
-    (point,) = loaded(servers, dialect, [request], [ClosedLoop(1)]).points
+    result = loaded(servers, dialect, [request], [ClosedLoop(1)])
+    (point,) = result.points
     assert set(point.figures.errors) == {"NOT_FOUND"}
     assert point.figures.p50_ms is None
+    assert "no model 'gone'" in result.failures["NOT_FOUND"].details
+    assert report.bad_images(result.failures, ["a.png"], 1) == {}
+
+
+def test_a_request_that_is_too_large_says_what_to_do(servers, png):
+    class Small(grpc.GenericRpcHandler):
+        def service(self, _details):
+            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    dialect = run.ask(servers, "trunkline", "tiny")
+    images = encoded([bytes(1000)])
+    options = [("grpc.max_receive_message_length", 100)]
+    small = grpc.server(ThreadPoolExecutor(1), handlers=[Small()], options=options)
+    where = Servers((f"127.0.0.1:{small.add_insecure_port('127.0.0.1:0')}",))
+    small.start()
+    try:
+        with pytest.raises(InvalidArgument, match=r"fewer --images-per-call.*max_message_bytes"):
+            run.build(where, dialect, images, 1, 30.0)
+        (point,) = loaded(where, dialect, [dialect.request(list(images.values()))], [ClosedLoop(1)]).points
+        assert set(point.figures.errors) == {TOO_LARGE}
+    finally:
+        small.stop(None).wait()
 
 
 def test_a_request_that_no_server_takes_is_refused_before_the_load(servers):
     dialect = run.ask(servers, "trunkline", "tiny")
-    with pytest.raises(InvalidArgument, match=r"0 of 1 images.*unsupported_image"):
-        run.build(servers, dialect, [EncodedImage(b"no image")], 1, 30.0)
+    with pytest.raises(InvalidArgument, match=r"0 of 1 images.*: 1\.png: this looks like text"):
+        run.build(servers, dialect, encoded([b"no image"]), 1, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +156,14 @@ def test_a_model_that_is_not_there_is_named(servers, protocol, model, words):
 
 
 def test_a_server_that_is_not_there_is_named():
-    with pytest.raises(Unavailable, match=r"127.0.0.1:1 does not answer.*trunkline serve"):
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 does not answer: nobody listens there"):
         run.ask(Servers(("127.0.0.1:1",)), "trunkline", "")
 
 
 def test_a_server_of_another_protocol_is_told_so(servers):
     with grpc.insecure_channel(servers.addresses[0]) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/other.Service/Call")(b"", timeout=30)
-    assert "--protocol" in str(run.refusal("there", caught.value))
+    assert "--protocol" in str(run.refusal("there", caught.value, tls=False))
 
 
 def test_servers_that_differ_are_not_loaded_together(servers, monkeypatch):
@@ -145,7 +183,7 @@ def test_servers_that_differ_are_not_loaded_together(servers, monkeypatch):
 
 def test_an_interrupt_ends_the_run_and_what_was_measured_is_there(servers, images):
     dialect = run.ask(servers, "trunkline", "tiny")
-    requests = run.build(servers, dialect, list(map(EncodedImage, images)), 1, 30.0)
+    requests = run.build(servers, dialect, encoded(images), 1, 30.0)
     told = []
     result = run.put_on(
         lambda: Interrupted(servers, dialect, requests, 30.0),
@@ -233,7 +271,9 @@ def test_a_foreign_server_of_pixels_gets_pixels_and_is_not_sent_files(described,
     with pytest.raises(InvalidArgument, match="--pixels"):
         dialect.request([EncodedImage(b"one")])
     image = png(np.full((9, 9, 3), 7, np.uint8))
-    sent = inference_pb2.ModelInferRequest.FromString(dialect.request(pixels_of([image, image], (2, 4))))
+    sent = inference_pb2.ModelInferRequest.FromString(
+        dialect.request(list(pixels_of(named([image, image]), (2, 4)).values()))
+    )
     (tensor,) = sent.inputs
     assert (tensor.datatype, list(tensor.shape)) == ("UINT8", [2, 2, 4, 3])
     assert list(sent.raw_input_contents) == [bytes([7]) * (2 * 2 * 4 * 3)]
@@ -248,7 +288,7 @@ def test_a_foreign_model_of_floats_is_refused(described):
 
 def test_the_document_has_the_share_of_the_raw_ceiling(servers, images):
     dialect = run.ask(servers, "trunkline", "tiny")
-    requests = run.build(servers, dialect, list(map(EncodedImage, images)), 1, 30.0)
+    requests = run.build(servers, dialect, encoded(images), 1, 30.0)
     loads = [ClosedLoop(1), OpenLoop(50)]
     points = [loaded(servers, dialect, requests, [load]).points[0] for load in loads]
     result = Result(dialect.served, tuple(points), complete=True)
@@ -256,7 +296,7 @@ def test_the_document_has_the_share_of_the_raw_ceiling(servers, images):
     found = report.document(result, Ceiling(best, (best,)))
     first, second = found["points"]
     assert (first["loop"], first["callers"], second["loop"], second["rate"]) == ("closed", 1, "open", 50)
-    assert first["served_of_raw"] == pytest.approx(first["images_per_s"] / 100)
-    assert first["images_per_s"] == pytest.approx(first["images"] / first["seconds"])
-    assert found["raw"]["best"] == {"threads": 1, "runs": 2, "batch": 4, "images_per_s": 100.0}
+    assert first["served_of_raw"] == pytest.approx(first["images_per_second"] / 100)
+    assert first["images_per_second"] == pytest.approx(first["images"] / first["seconds"])
+    assert found["raw"]["best"] == {"threads": 1, "runs": 2, "batch": 4, "images_per_second": 100.0}
     assert report.document(result, None)["points"][0]["served_of_raw"] is None

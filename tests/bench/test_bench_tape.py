@@ -36,7 +36,7 @@ def test_throughput_counts_what_was_answered_within_the_window(calls):
     figures = tape.figures(Window(2.0, 7.0, 0.5))
     ended = [(due + took, images) for due, took, images in calls if 2.0 <= due + took < 7.0]
     assert (figures.calls, figures.images) == (len(ended), sum(images for _, images in ended))
-    assert figures.images_per_s == figures.images / 5
+    assert figures.images_per_second == figures.images / 5
 
 
 def test_a_slow_call_stays_in_the_latencies_though_the_window_closed_before_it_ended():

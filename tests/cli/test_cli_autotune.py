@@ -54,6 +54,12 @@ def test_it_writes_a_plan_that_the_settings_read(place):
     (chosen,) = (line.split() for line in found.output.splitlines() if line.endswith("chosen"))
     assert load(environ={}, cwd=place).plans == {"tiny": PlanSettings(*map(int, chosen[:3]))}
     assert "[plans.tiny]" in found.output
+    cells = [line.split() for line in found.output.splitlines()]
+    rows = [tuple(map(int, row[:3])) for row in cells if row[0].isdigit()]
+    assert len(rows) == 6
+    assert rows == sorted(rows)
+    assert "images/s" in found.output
+    assert "chosen: of the plans within 10% of the fastest" in found.output
 
 
 def test_a_dry_run_writes_nothing_and_json_says_it_all(place):

@@ -10,7 +10,7 @@ import pytest
 
 from trunkline_service.errors import CorruptImage, ModelFileError, TruncatedImage, UnsupportedImage
 from trunkline_service.models import calibration
-from trunkline_service.models.calibration import open_session, plan_for
+from trunkline_service.models.calibration import doubts, open_session, plan_for
 from trunkline_service.models.choosing import candidates
 from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.plan_record import PlanRecords
@@ -82,6 +82,31 @@ def test_a_plan_of_the_settings_wins_and_measures_nothing(folder, records, opene
     session = open_session(folder, CPU, told, ticking(), records)
     # The queue's bound holds.
     assert opened == [session.plan] == [ExecutionPlan(3, 2, 16)]
+
+
+def test_plans_that_can_hardly_have_been_meant_are_named():
+    def found(plan, name="tiny", cores=2):
+        return doubts(Settings(plans={name: plan}), {"tiny"}.__contains__, cores)
+
+    assert found(PlanSettings(2, 2, 16)) == []
+    assert found(PlanSettings(1, 1, 1), "tinny") == [
+        "[plans.tinny] names no model in 'models' and changes nothing; 'trunkline models list' shows the names"
+    ]
+    (batch,) = found(PlanSettings(1, 1, 17))
+    assert batch == "[plans.tiny] batch is 17, above queue_max_batch: it runs with 16"
+    (threads,) = found(PlanSettings(5, 1, 1))
+    assert "runs x threads is 5 and this machine has 2 cores" in threads
+    assert found(PlanSettings(5, 1, 1), cores=None) == []
+
+
+def test_what_was_warned_of_is_not_warned_of_again(folder, records, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(calibration, "_warned", set())
+    told = Settings(models=str(tmp_path / "models"), plans={"tiny": PlanSettings(1, 1, 64)})
+    for _ in range(2):
+        open_session(folder, CPU, told, ticking(), records)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "it runs with 16" in record.message
 
 
 def test_on_a_gpu_only_the_batch_of_a_plan_counts(folder, records, opened):

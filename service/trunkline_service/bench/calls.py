@@ -10,7 +10,9 @@ from types import TracebackType
 
 import grpc
 
-from trunkline_service.bench.dialect import Dialect
+from trunkline_service.bench.connecting import trusted
+from trunkline_service.bench.dialect import TOO_LARGE, Dialect, is_too_large
+from trunkline_service.bench.tape import OK
 
 OPTIONS = (
     # Channels to one address would share a connection, and with it one of the server's event loops.
@@ -35,8 +37,12 @@ class Servers:
     channels: int = 8
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """What TLS takes, or None for plain text."""
-        return None if self.tls_ca is None else grpc.ssl_channel_credentials(self.tls_ca.read_bytes())
+        """What TLS takes, or None for plain text.
+
+        Raises:
+            InvalidArgument: The file of certificates can't be used.
+        """
+        return None if self.tls_ca is None else grpc.ssl_channel_credentials(trusted(self.tls_ca))
 
     def channel(self, address: str) -> grpc.Channel:
         """A connection for the questions before the load."""
@@ -44,6 +50,21 @@ class Servers:
         if credentials is None:
             return grpc.insecure_channel(address, OPTIONS)
         return grpc.secure_channel(address, credentials, OPTIONS)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first call that failed in one way.
+
+    Attributes:
+        request: Which of the requests it sent.
+        position: Of the bad image in it; None where it is no image's fault.
+        details: What the server said.
+    """
+
+    request: int
+    position: int | None
+    details: str
 
 
 class Calls:
@@ -54,6 +75,9 @@ class Calls:
         dialect: What is sent and what answers mean.
         requests: The bytes that are sent, in turn.
         timeout_s: The deadline of a call.
+
+    Attributes:
+        failures: The first call that failed, by status.
     """
 
     def __init__(
@@ -65,7 +89,8 @@ class Calls:
         self._methods: list[Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]]] = [
             channel.unary_unary(dialect.method) for channel in self._channels
         ]
-        self._answer = dialect.answer
+        self._dialect = dialect
+        self.failures: dict[str, Failure] = {}
         self._requests = requests
         self._timeout_s = timeout_s
 
@@ -81,12 +106,19 @@ class Calls:
     async def __call__(self, caller: int, turn: int) -> tuple[int, str]:
         """Makes a call; returns how many images were served, and ``OK`` or why not all were."""
         method = self._methods[caller % len(self._methods)]
-        request = self._requests[(caller + turn) % len(self._requests)]
+        number = (caller + turn) % len(self._requests)
         try:
-            reply = await method(request, timeout=self._timeout_s)
+            reply = await method(self._requests[number], timeout=self._timeout_s)
         except grpc.aio.AioRpcError as exc:
-            return 0, exc.code().name
-        return self._answer(reply)
+            details = exc.details() or ""
+            status = TOO_LARGE if is_too_large(exc.code(), details) else exc.code().name
+            self.failures.setdefault(status, Failure(number, None, details))
+            return 0, status
+        served, status = self._dialect.answer(reply)
+        if status != OK and status not in self.failures:
+            position, details = self._dialect.first_bad(reply) or (None, "")
+            self.failures[status] = Failure(number, position, details)
+        return served, status
 
 
 def _open(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,13 +23,13 @@ _SIZE = (640, 427)
 _QUALITIES = (90, 97)
 
 
-def read_folder(folder: Path) -> list[bytes]:
-    """The image files below a folder, by path, up to 256 MiB of them; other files are passed over.
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The image files below a folder by their paths in it, up to 256 MiB; other files are passed over.
 
     Raises:
         InvalidArgument: There is no image.
     """
-    images: list[bytes] = []
+    images: dict[str, bytes] = {}
     left = _MOST_BYTES
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
@@ -40,23 +40,23 @@ def read_folder(folder: Path) -> list[bytes]:
         left -= len(data)
         if images and left < 0:
             break
-        images.append(data)
+        images[path.relative_to(folder).as_posix()] = data
     if not images:
         raise InvalidArgument(f"no image is below {str(folder)!r}; give a folder of JPEG, PNG or WebP files")
     return images
 
 
-def photographs(count: int = _MADE) -> list[bytes]:
+def photographs(count: int = _MADE) -> dict[str, bytes]:
     """JPEG files of about 640 x 427 pixels and 100 KB: pieces of two photographs, each other than the rest.
 
-    The same at every call.
+    The same at every call; by names such as ``photograph 1``.
     """
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
     sources = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     chance = random.Random(0)  # noqa: S311 - no secret
-    made = []
+    made: dict[str, bytes] = {}
     for number in range(count):
         source = sources[number % len(sources)]
         scale = chance.uniform(0.8, 1.0)
@@ -65,11 +65,11 @@ def photographs(count: int = _MADE) -> list[bytes]:
         piece = source.resize(_SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
         buffer = io.BytesIO()
         piece.save(buffer, "JPEG", quality=_QUALITIES[number % len(_QUALITIES)])
-        made.append(buffer.getvalue())
+        made[f"photograph {number + 1}"] = buffer.getvalue()
     return made
 
 
-def pixels_of(images: Sequence[bytes], size: tuple[int, int]) -> list[PixelTensor]:
+def pixels_of(images: Mapping[str, bytes], size: tuple[int, int]) -> dict[str, PixelTensor]:
     """The images as uint8 pixels of a size, [height, width, 3]; those that can't be decoded are left out.
 
     Squeezed to the size, by no model's rule: this is load, whose vectors nobody looks at.
@@ -82,13 +82,13 @@ def pixels_of(images: Sequence[bytes], size: tuple[int, int]) -> list[PixelTenso
     height, width = size
     if min(size) < 1:
         raise InvalidArgument("the server does not tell its input's size, so that pixels can't be sent to it")
-    made = []
-    for image in images:
+    made: dict[str, PixelTensor] = {}
+    for name, image in images.items():
         try:
             picture = Image.open(io.BytesIO(image)).convert("RGB").resize((width, height))
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
-        made.append(PixelTensor(picture.tobytes(), "uint8", (height, width, 3)))
+        made[name] = PixelTensor(picture.tobytes(), "uint8", (height, width, 3))
     if not made:
         raise InvalidArgument("none of the images can be decoded here; give others with --images")
     return made
@@ -100,6 +100,11 @@ def grouped(images: Sequence[T], size: int) -> list[list[T]]:
         [images[(start + offset) % len(images)] for offset in range(size)]
         for start in range(0, len(images), size)
     ]
+
+
+def position_of(request: int, position: int, size: int, count: int) -> int:
+    """Which of ``count`` images stands at a position of one of the groups that ``grouped`` makes."""
+    return (request * size + position) % count
 
 
 def _is_image(data: bytes) -> bool:

@@ -32,11 +32,11 @@ class Tried:
 
     Attributes:
         plan: Threads in a run, runs at once, images in a run.
-        images_per_s: Decoded and embedded images a second.
+        images_per_second: Decoded and embedded images a second.
     """
 
     plan: ExecutionPlan
-    images_per_s: float
+    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def ceiling(plans: Sequence[ExecutionPlan], measure: Measure, seconds: float) ->
     for plan in sorted(found, key=found.__getitem__, reverse=True)[:_FINALISTS]:
         found[plan] = measure(plan, seconds)
     tried = tuple(Tried(plan, rate) for plan, rate in found.items())
-    return Ceiling(max(tried, key=lambda entry: entry.images_per_s), tried)
+    return Ceiling(max(tried, key=lambda entry: entry.images_per_second), tried)
 
 
 def folder_of(models: Path, served: Served) -> ModelFolder:

@@ -8,16 +8,16 @@ import functools
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import grpc
 
-from trunkline_service.bench.calls import Calls, Servers
+from trunkline_service.bench.calls import Calls, Failure, Servers
 from trunkline_service.bench.dialect import Dialect, ProtocolName, Served, refusal
 from trunkline_service.bench.load import ClosedLoop, Load, Periods, arrivals
 from trunkline_service.bench.loops import Rim, closed_loop, open_loop
-from trunkline_service.bench.pictures import grouped
+from trunkline_service.bench.pictures import grouped, position_of
 from trunkline_service.bench.tape import OK, Figures, Tape
 from trunkline_service.errors import FailedPrecondition, InvalidArgument
 from trunkline_service.images.inputs import ImageInput
@@ -42,11 +42,13 @@ class Result:
         served: The model that answered.
         points: One for each load that was measured.
         complete: Whether all loads were, each for its whole time.
+        failures: The first call that failed, by status; also of a warm-up.
     """
 
     served: Served
     points: tuple[Point, ...]
     complete: bool
+    failures: Mapping[str, Failure] = field(default_factory=dict)
 
 
 def ask(servers: Servers, protocol: ProtocolName, model: str) -> Dialect:
@@ -69,7 +71,7 @@ def ask(servers: Servers, protocol: ProtocolName, model: str) -> Dialect:
             try:
                 found[address] = ask_one(channel, model)
             except grpc.RpcError as exc:
-                raise refusal(address, exc) from exc
+                raise refusal(address, exc, servers.tls_ca is not None) from exc
     first, *others = found
     for other in others:
         if found[other].served != found[first].served:
@@ -81,29 +83,50 @@ def ask(servers: Servers, protocol: ProtocolName, model: str) -> Dialect:
 
 
 def build(
-    servers: Servers, dialect: Dialect, images: Sequence[ImageInput], images_per_call: int, timeout_s: float
+    servers: Servers,
+    dialect: Dialect,
+    images: Mapping[str, ImageInput],
+    images_per_call: int,
+    timeout_s: float,
 ) -> list[bytes]:
     """The requests, ready as bytes; the first was answered by every server.
+
+    Args:
+        servers: Where to.
+        dialect: What is sent and what answers mean.
+        images: By the names that messages give them.
+        images_per_call: In a request.
+        timeout_s: The deadline of a call.
 
     Raises:
         Unavailable: A server does not answer.
         InvalidArgument: A server refuses the request, or an image in it.
     """
-    requests = [dialect.request(group) for group in grouped(images, images_per_call)]
+    requests = [dialect.request(group) for group in grouped(list(images.values()), images_per_call)]
     for address in servers.addresses:
         with servers.channel(address) as channel:
             try:
                 call: Callable[..., bytes] = channel.unary_unary(dialect.method)
                 reply = call(requests[0], timeout=timeout_s)
             except grpc.RpcError as exc:
-                raise refusal(address, exc) from exc
+                raise refusal(address, exc, servers.tls_ca is not None) from exc
         served, status = dialect.answer(reply)
         if status != OK or served != images_per_call:
             raise InvalidArgument(
-                f"{address} served {served} of {images_per_call} images of the first request: {status}; "
+                f"{address} served {served} of {images_per_call} images of the first request: "
+                f"{_first_bad(dialect, reply, list(images), images_per_call) or status}; "
                 "give images that it can decode"
             )
     return requests
+
+
+def _first_bad(dialect: Dialect, reply: bytes, names: Sequence[str], images_per_call: int) -> str:
+    """``"photos/b.jpg: the JPEG ends too early"``; nothing where the protocol does not tell."""
+    found = dialect.first_bad(reply)
+    if found is None:
+        return ""
+    position, message = found
+    return f"{names[position_of(0, position, images_per_call, len(names))]}: {message}"
 
 
 def put_on(
@@ -138,15 +161,17 @@ async def _put_on(
 ) -> Result:
     rim = Rim(time.perf_counter, time.process_time, _until, asyncio.Event())
     points: list[Point] = []
+    failures: Mapping[str, Failure] = {}
     with _stopped_by_interrupt(rim.stop):
         async with open_calls() as calls:
+            failures = calls.failures
             for load in loads:
                 if rim.stop.is_set():
                     break
                 told(load)
                 figures = await _measure(calls, load, periods, rim, seed)
                 points += [Point(load, figures)] if figures else []
-    return Result(served, tuple(points), complete=not rim.stop.is_set())
+    return Result(served, tuple(points), complete=not rim.stop.is_set(), failures=failures)
 
 
 async def _measure(calls: Calls, load: Load, periods: Periods, rim: Rim, seed: int) -> Figures | None:

@@ -130,12 +130,12 @@ class Figures:
     generator_s: float
 
     @property
-    def images_per_s(self) -> float:
+    def images_per_second(self) -> float:
         """Served images a second."""
         return self.images / self.seconds
 
     @property
-    def calls_per_s(self) -> float:
+    def calls_per_second(self) -> float:
         """Answered calls a second."""
         return self.calls / self.seconds
 

@@ -37,6 +37,7 @@ def ask(channel: grpc.Channel, model: str) -> Dialect:
         _METHOD,
         lambda images: request(reference, images),
         answer,
+        first_bad,
     )
 
 
@@ -52,6 +53,12 @@ def answer(reply: bytes) -> tuple[int, str]:
     found = embedding_pb2.EmbedResponse.FromString(reply)
     status = found.errors[0].reason if found.errors else OK
     return found.embeddings.count - len(found.errors), status
+
+
+def first_bad(reply: bytes) -> tuple[int, str] | None:
+    """Position and message of the first image that an EmbedResponse does not serve."""
+    found = embedding_pb2.EmbedResponse.FromString(reply)
+    return (found.errors[0].index, found.errors[0].message) if found.errors else None
 
 
 def _message(image: ImageInput) -> common_pb2.Image:

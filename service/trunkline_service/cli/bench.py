@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,7 +16,6 @@ from trunkline_service import settings as settings_module
 from trunkline_service.bench.dialect import ProtocolName, Served
 from trunkline_service.bench.load import ClosedLoop, Load, OpenLoop, Periods
 from trunkline_service.cli import bench_report, output
-from trunkline_service.cli.options import in_a_folder
 from trunkline_service.images.inputs import EncodedImage, ImageInput
 from trunkline_service.settings import DecodeMode, Settings
 
@@ -24,12 +23,14 @@ if TYPE_CHECKING:
     from trunkline_service.bench.raw import Ceiling
     from trunkline_service.models.repository import ModelFolder
 
-_PRINT = Path("-")
+_CALLERS = [1, 16, 64]
 _LONGEST_WARM_S = 2.0
 
 
-def _counts(_context: click.Context, _option: click.Parameter, text: str) -> list[int]:
+def _counts(_context: click.Context, _option: click.Parameter, text: str | None) -> list[int] | None:
     """``1,16,64`` as numbers."""
+    if text is None:
+        return None
     words = text.split(",")
     if not all(word.strip().isdecimal() and int(word) for word in words):
         raise click.BadParameter(f"{text!r} is no list of positive numbers, such as 1,16,64")
@@ -38,44 +39,44 @@ def _counts(_context: click.Context, _option: click.Parameter, text: str) -> lis
 
 @click.command(short_help="Load a server and measure it: throughput, latencies, share of the raw ceiling.")
 @click.argument("servers", nargs=-1, required=True, metavar="HOST:PORT...")
-@click.option("--model", default="", metavar="NAME", help="What is asked for.  [default: the server's]")
+@click.option("--model", default="", metavar="NAME", help="Model to ask for.  [default: the server's own]")
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Images to send, in turn.  [default: 32 photographs of 640 x 427, made here]",
+    help="Folder of images to send, in turn.  [default: 32 photographs of 640 x 427, made here]",
 )
-@click.option("--pixels", is_flag=True, help="Send their pixels, of the model's input size, decoded before.")
-@click.option("--images-per-call", type=click.IntRange(1), default=1, show_default=True, help="In a request.")
+@click.option("--pixels", is_flag=True, help="Send pixels of the model's input size instead of files.")
+@click.option(
+    "--images-per-call", type=click.IntRange(1), default=1, show_default=True, help="Images in each call."
+)
 @click.option(
     "--concurrency",
-    default="1,16,64",
-    show_default=True,
     metavar="C,...",
     callback=_counts,
-    help="Callers who each wait for their answer; a measurement for each number.",
+    help="Callers at once, who each wait for their answer; a measurement for each number.  [default: 1,16,64]",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     metavar="CALLS",
-    help="Instead: so many calls a second, at random times, whether or not others were answered.",
+    help="Calls a second, at random times, answered or not; instead of --concurrency.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Of each measurement; a warm-up goes before it.",
+    help="Seconds of each measurement; a warm-up goes before it.",
 )
 @click.option(
     "--protocol",
     type=click.Choice(get_args(ProtocolName)),
     default="trunkline",
     show_default=True,
-    help="What the server speaks.",
+    help="Protocol that the server speaks.",
 )
-@click.option("--channels", type=click.IntRange(1), default=8, show_default=True, help="Connections.")
+@click.option("--channels", type=click.IntRange(1), default=8, show_default=True, help="Connections to open.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -84,32 +85,23 @@ def _counts(_context: click.Context, _option: click.Parameter, text: str) -> lis
     show_default=True,
     help="Deadline of a call, in seconds.",
 )
-@click.option("--raw", is_flag=True, help="Also measure this machine without a server: served / raw.")
-@click.option("--models", metavar="DIR", help="Where --raw finds the model.  [default: ./models]")
-@click.option("--device", help="Where --raw runs it: auto, cpu, cuda or cuda:N.  [default: as the server]")
+@click.option("--raw", is_flag=True, help="Also measure the model on this machine without a server.")
+@click.option("--models", metavar="DIR", help="Model repository for --raw.  [default: ./models]")
+@click.option("--device", help="Device for --raw: auto, cpu, cuda or cuda:N.  [default: the server's]")
 @click.option(
     "--tls-ca",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Connect with TLS and trust this certificate.",
 )
-@click.option(
-    "--json",
-    "json_to",
-    is_flag=False,
-    flag_value=str(_PRINT),
-    type=click.Path(path_type=Path),
-    callback=in_a_folder,
-    metavar="[FILE]",
-    help="Write the figures to a file, for programs; without a file, print them and nothing else.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def bench(
     servers: tuple[str, ...],
     model: str,
     images: Path | None,
     pixels: bool,
     images_per_call: int,
-    concurrency: list[int],
+    concurrency: list[int] | None,
     rate: float | None,
     seconds: float,
     protocol: ProtocolName,
@@ -119,7 +111,7 @@ def bench(
     models: str | None,
     device: str | None,
     tls_ca: Path | None,
-    json_to: Path | None,
+    as_json: bool,
 ) -> None:
     """Loads the server at HOST:PORT and prints what it gave; several servers are loaded together.
 
@@ -131,24 +123,28 @@ def bench(
     """
     from trunkline_service.bench import pictures, run
     from trunkline_service.bench.calls import Calls, Servers
+    from trunkline_service.bench.report import bad_images
     from trunkline_service.server.listening import parse_address
 
+    if rate and concurrency:
+        raise click.UsageError("--rate and --concurrency are two kinds of load; give one of them")
     addresses = [parse_address(server, "the server") for server in servers]
     settings = settings_module.load({"models": models, "device": device})
-    quiet = json_to == _PRINT
     where = Servers(servers, tls_ca, channels)
     dialect = run.ask(where, protocol, model)
     # Refused before the minutes of the load, not after.
     ceiling_of = _Raw.of(settings, dialect.served, device) if raw else None
     files = pictures.read_folder(images) if images else pictures.photographs()
-    sent: Sequence[ImageInput] = (
-        pictures.pixels_of(files, dialect.served.input_size) if pixels else list(map(EncodedImage, files))
+    sent: Mapping[str, ImageInput] = (
+        pictures.pixels_of(files, dialect.served.input_size)
+        if pixels
+        else {name: EncodedImage(data) for name, data in files.items()}
     )
     requests = run.build(where, dialect, sent, images_per_call, timeout_s)
-    loads: list[Load] = [OpenLoop(rate)] if rate else [ClosedLoop(callers) for callers in concurrency]
+    loads: list[Load] = [OpenLoop(rate)] if rate else [ClosedLoop(c) for c in concurrency or _CALLERS]
 
     def told(load: Load) -> None:
-        if not quiet:
+        if not as_json:
             output.hint(f"{load}, {seconds:g} s ...")
 
     result = run.put_on(
@@ -160,10 +156,10 @@ def bench(
     )
     ceiling, complete = None, result.complete
     if ceiling_of and complete:
-        if not quiet:
+        if not as_json:
             output.hint("this machine without a server ...")
         try:
-            ceiling = ceiling_of.measure(sent, seconds)
+            ceiling = ceiling_of.measure(list(sent.values()), seconds)
         except KeyboardInterrupt:
             complete = False
     about = {
@@ -171,15 +167,16 @@ def bench(
         "protocol": protocol,
         "images": len(sent),
         "form": "pixels" if pixels else "encoded",
-        "mean_image_bytes": round(sum(len(image.data) for image in sent) / len(sent)),
+        "mean_image_bytes": round(sum(len(image.data) for image in sent.values()) / len(sent)),
         "images_per_call": images_per_call,
         "channels": channels,
         "machine": _machine(),
+        "bad_images": bad_images(result.failures, list(sent), images_per_call),
     }
-    if not quiet:
+    if as_json:
+        bench_report.show_json(result, ceiling, about)
+    else:
         bench_report.show(result, ceiling, about, all(address.is_loopback for address in addresses))
-    if json_to is not None:
-        bench_report.write(None if quiet else json_to, result, ceiling, about)
     if not complete:
         raise click.Abort
 

@@ -9,6 +9,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from trunkline_service.bench.connecting import trusted, why_not
 from trunkline_service.cli import output
 
 
@@ -27,15 +28,30 @@ def health(server: str, service: str, tls_ca: str | None, timeout: float) -> Non
         try:
             reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         except grpc.RpcError as exc:
-            output.say(f"{server}: {exc.code().name}")
+            output.say(f"{server}: {exc.code().name}{_in_words(exc, service, tls_ca is not None)}")
             raise SystemExit(1) from exc
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-    output.say(f"{server}: {status}")
     if reply.status != health_pb2.HealthCheckResponse.SERVING:
+        output.say(
+            f"{server}: {status} (it is starting or draining, or a part of it failed: its log says which)"
+        )
         raise SystemExit(1)
+    output.say(f"{server}: {status}")
+
+
+def _in_words(exc: grpc.RpcError, service: str, tls: bool) -> str:
+    """Why, in brackets; nothing where that is not known."""
+    code, details = exc.code(), exc.details() or ""
+    if code is grpc.StatusCode.NOT_FOUND:
+        why = f"it has no service {service!r}"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        why = "it serves no grpc.health.v1"
+    else:
+        why = why_not(code, details, tls) or details
+    return f" ({why})" if why else ""
 
 
 def _channel(server: str, tls_ca: str | None) -> grpc.Channel:
     if tls_ca is None:
         return grpc.insecure_channel(server)
-    return grpc.secure_channel(server, grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()))
+    return grpc.secure_channel(server, grpc.ssl_channel_credentials(trusted(Path(tls_ca))))

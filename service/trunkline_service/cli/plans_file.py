@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -13,13 +12,13 @@ from pathlib import Path
 
 from trunkline_service.errors import SettingsError
 from trunkline_service.models.plan import ExecutionPlan
+from trunkline_service.settings import plan_header
 
 _HEADER = re.compile(
     r"""\s*\[\s*plans\s*\.\s*(?P<quote>["']?)(?P<name>[A-Za-z0-9._-]+)(?P=quote)\s*\]\s*(#.*)?"""
 )
 _ANY_HEADER = re.compile(r"\s*\[")
 _ENTRY = re.compile(r"(?P<before>\s*(?P<key>threads|runs|batch)\s*=\s*)[^#\s]+(?P<after>.*)", re.DOTALL)
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def write_plans(path: Path, plans: Mapping[str, ExecutionPlan]) -> None:
@@ -109,8 +108,7 @@ def _names(line: str, model: str) -> bool:
 
 
 def _table(model: str, plan: ExecutionPlan) -> list[str]:
-    key = model if _BARE.fullmatch(model) else json.dumps(model)
-    return [f"[plans.{key}]", *(f"{name} = {value}" for name, value in asdict(plan).items())]
+    return [plan_header(model), *(f"{name} = {value}" for name, value in asdict(plan).items())]
 
 
 def _apart(text: str, newline: str) -> str:

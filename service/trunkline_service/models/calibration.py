@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+from trunkline_service.errors import ModelNotFound, TrunklineError
 from trunkline_service.models.choosing import candidates, choose
 from trunkline_service.models.plan import ExecutionPlan
 from trunkline_service.models.plan_record import PlanRecords, key_of
-from trunkline_service.models.repository import ModelFolder
+from trunkline_service.models.repository import ModelFolder, ModelRepository
 from trunkline_service.models.session import Device, ModelSession
 from trunkline_service.models.trial import Clock, InferenceRate, Trial
-from trunkline_service.settings import Settings, cache_folder
+from trunkline_service.settings import PlanSettings, Settings, cache_folder, plan_header
 
 # Two models that are measured at once measure each other.
 _one_at_a_time = threading.Lock()
+# Times the cores. Somewhat more threads than cores do little harm.
+_FAR_ABOVE = 2
+# What was warned of: every model that is loaded reads the same plans.
+_warned: set[str] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -38,10 +46,60 @@ def open_session(
     Raises:
         ModelFileError, SettingsError: See ``ModelSession``.
     """
+    repository = ModelRepository(Path(settings.models))
+    # On a GPU only the batch of a plan counts.
+    cores = os.cpu_count() if device.kind == "cpu" else None
+    for doubt in doubts(settings, lambda name: _is_known(repository, name), cores):
+        if doubt not in _warned:
+            _warned.add(doubt)
+            _log.warning("%s", doubt)
     plan = plan_for(folder, device, settings, clock, records)
     session = ModelSession(folder, device, plan)
     session.warm(settings.queue.buckets)
     return session
+
+
+def doubts(settings: Settings, is_known: Callable[[str], bool], cores: int | None) -> list[str]:
+    """What in ``plans`` can hardly have been meant, a sentence each that names the key.
+
+    Args:
+        settings: ``plans``, and ``queue.max_batch``, which bounds their batches.
+        is_known: Whether there is a model of a name.
+        cores: Of this machine; None where they do not matter.
+    """
+    found: list[str] = []
+    for name, told in settings.plans.items():
+        if is_known(name):
+            found += _doubts_of(plan_header(name), told, settings.queue.max_batch, cores)
+        else:
+            found.append(
+                f"{plan_header(name)} names no model in {settings.models!r} and changes nothing; "
+                "'trunkline models list' shows the names"
+            )
+    return found
+
+
+def _doubts_of(header: str, told: PlanSettings, most: int, cores: int | None) -> list[str]:
+    found: list[str] = []
+    if told.batch > most:
+        found.append(f"{header} batch is {told.batch}, above queue_max_batch: it runs with {most}")
+    if cores is not None and told.runs * told.threads > _FAR_ABOVE * cores:
+        found.append(
+            f"{header} runs x threads is {told.runs * told.threads} and this machine has {cores} cores: they will "
+            "wait for each other; 'trunkline autotune' finds a plan"
+        )
+    return found
+
+
+def _is_known(repository: ModelRepository, name: str) -> bool:
+    try:
+        repository.resolve(name)
+    except ModelNotFound:
+        return False
+    except TrunklineError:
+        # There is one, and what is wrong with it is told when it is loaded.
+        return True
+    return True
 
 
 def plan_for(
