@@ -61,7 +61,7 @@ def test_a_closed_loop_keeps_every_caller_waiting_for_one_answer(in_fake_time, c
     figures = tape.figures(window)
     assert (window.start, window.end) == (1.0, 11.0)
     assert seen["held"]["most"] == callers
-    assert figures.calls_per_s == pytest.approx(callers / 0.25, abs=callers * 0.1)
+    assert figures.calls_per_second == pytest.approx(callers / 0.25, abs=callers * 0.1)
     assert (figures.p50_ms, figures.max_ms) == (250, 250)
     assert {caller for caller, _ in seen["held"]["calls"]} == set(range(callers))
 

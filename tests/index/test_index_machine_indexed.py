@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
@@ -141,7 +142,9 @@ class IndexedMachine(RuleBasedStateMachine):
         for reader in self.readers:
             reader.close()
         shutil.rmtree(self.folder)
-        assert self.found >= 0.85 * self.asked, f"found {self.found} of {self.asked}"
+        # A handful of hits says little: what is refused is a count that a recall of 0.85 would hardly ever give.
+        chance = binom.cdf(self.found, self.asked, 0.85) if self.asked else 1.0
+        assert chance > 1e-3, f"found {self.found} of {self.asked}"
 
 
 def scores(queries: NDArray[np.float32], rows: dict[str, NDArray[np.float32]]) -> list[dict[str, float]]:
