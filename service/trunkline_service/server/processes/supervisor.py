@@ -79,7 +79,7 @@ class Supervisor:
         self._telling = threading.Lock()
         self._stopped = False
         self._page: MetricsPage | None = None
-        # Whoever admits work has a row of the quota.
+        # Each process that admits work has a row of the quota.
         admitting = [Part("data"), *(Part("front", n) for n in range(settings.frontends))]
         self._rows = {part: row for row, part in enumerate(admitting)}
         parts = [Part("device"), *admitting]
@@ -180,15 +180,17 @@ class Supervisor:
             self._quota.clear(self._rows[part])
         stopping = self._stopping.is_set()
         if self._board.ended(part, how, expected=stopping):
-            # Nothing is started any more; `start` says why.
-            self._stopping.set()
+            self._start_no_more()
         elif not stopping:
             self._tell_fronts()
 
+    def _start_no_more(self) -> None:
+        """`start` raises why."""
+        self._stopping.set()
+
     def _failed(self, part: Part, failed: Failed) -> None:
         if self._board.fail(_error_of(failed)):
-            # Nothing is started any more; `start` says why.
-            self._stopping.set()
+            self._start_no_more()
         else:
             _log.error("%s can't start: %s", part.name, failed.message)
 
