@@ -251,7 +251,6 @@ class Workspace(HeadWork, SearchWork):
         if not folder.card.pretrained:
             _log.info("model %s has random weights; its vectors mean nothing", folder.card.reference)
         session = open_session(folder, self.device, self.settings)
-        session.warm(self.settings.queue.buckets)
         _log.info("model %s is warm on %s", folder.card.reference, self.device)
         return session
 
