@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import socket
 import threading
 
 import grpc
@@ -10,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from trunkline_service.errors import SettingsError, Unavailable
+from trunkline_service.server import endpoint as endpoints
 from trunkline_service.server.endpoint import Arrivals, Endpoint
 from trunkline_service.server.interceptors import CallInterceptor, Gate
 from trunkline_service.server.metrics import Metrics
@@ -132,7 +135,7 @@ def test_who_comes_when_all_work_is_done_reads_that_the_server_ends(make, monkey
     aside.open()
     aside.enter()
     # The last of the work ends while it drains.
-    monkeypatch.setattr(endpoint.gate, "wait_empty", lambda timeout_s: aside.leave())
+    monkeypatch.setattr(endpoint.gate, "wait_empty", lambda timeout_s: timeout_s and aside.leave())
     calls, noticed = [], []
     came = endpoint._arrivals.came
     wait = came.wait
@@ -162,3 +165,92 @@ def test_who_comes_when_all_work_is_done_reads_that_the_server_ends(make, monkey
     assert noticed[0]
     with pytest.raises(Unavailable, match="shutting down"):
         aside.enter()
+
+
+class Pipe:
+    """A connection to a port that lets the first bytes through, and the others when it is told to."""
+
+    def __init__(self, port, first):
+        self.let_go = threading.Event()
+        self.holds = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._there = socket.create_connection(("127.0.0.1", port))
+        self._first = first
+        self._threads = [threading.Thread(target=self._forth, daemon=True)]
+        self._threads[0].start()
+
+    def _forth(self):
+        self._here, _ = self._listening.accept()
+        back = threading.Thread(target=self._copy, args=(self._there, self._here), daemon=True)
+        self._threads.append(back)
+        back.start()
+        self._copy(self._here, self._there, self._first)
+
+    def _copy(self, source, target, first=None):
+        passed = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+                passed += len(data)
+                if first is not None and passed >= first:
+                    self.holds.set()
+                    assert self.let_go.wait(PATIENCE_S)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.let_go.set()
+        for end in (self._listening, self._here, self._there):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+        for end in (self._listening, self._here, self._there):
+            end.close()
+
+
+def test_who_is_still_sending_when_it_stops_reads_that_the_server_ends(make, monkeypatch):
+    """And not that he had cancelled the call himself."""
+    monkeypatch.setattr(endpoints, "_LINGER_S", PATIENCE_S)
+    endpoint = make()
+    port = endpoint.bind("127.0.0.1:0")
+    echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    endpoint.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(NAMES[0], {"Call": echo})])
+    endpoint.start()
+    endpoint.gate.open()
+    pipe = Pipe(port, first=20_000)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{pipe.port}") as channel:
+            call = channel.unary_unary(f"/{NAMES[0]}/Call").future(bytes(1_000_000))
+            assert pipe.holds.wait(PATIENCE_S)
+            stop = endpoint.server.stop
+
+            def stop_and_let_go(grace):
+                stopped = stop(grace)
+                pipe.let_go.set()
+                return stopped
+
+            monkeypatch.setattr(endpoint.server, "stop", stop_and_let_go)
+            endpoint.turn_away()
+            endpoint.drain(PATIENCE_S)
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "shutting down" in call.details()
+    finally:
+        pipe.close()
+
+
+def test_watchers_do_not_hold_up_its_end(make, monkeypatch):
+    # Who waited for them would wait for an hour.
+    monkeypatch.setattr(endpoints, "_LINGER_S", 3600)
+    endpoint = make()
+    port = endpoint.bind("127.0.0.1:0")
+    endpoint.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(stream).status == NOT_SERVING
+        endpoint.turn_away()
+        endpoint.drain(0)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "shutting down" in caught.value.details()

@@ -66,16 +66,22 @@ class Mailbox:
             self._at_work += 1
             return True
 
-    def take(self, most: Callable[[int], int]) -> Taken | None:
+    def take(self, most: Callable[[int], int], leaving: bool = False) -> Taken | None:
         """Blocks until something waits and a place is free, takes it and counts the thread in.
 
         Args:
             most: Says how many to take, given how many wait.
+            leaving: Whether the thread is counted in for what it took before: it is counted out first. It
+                takes what waits itself then, where `leave` would have woken another for it.
 
         Returns:
             None once it is closed and empty; the thread is not counted in then.
         """
         with self._condition:
+            if leaving:
+                self._at_work -= 1
+                if self._closed:
+                    self._tell_closed()
             while True:
                 waiting = len(self._queue)
                 if waiting and self._at_work < self._places:
@@ -91,8 +97,7 @@ class Mailbox:
         with self._condition:
             self._at_work -= 1
             if self._closed:
-                self._condition.notify_all()
-                self._idle.notify_all()
+                self._tell_closed()
             elif len(self._queue):
                 self._condition.notify()
 
@@ -111,6 +116,11 @@ class Mailbox:
         """Removes everything that waits."""
         with self._condition:
             return self._queue.drain()
+
+    def _tell_closed(self) -> None:
+        """Threads of the stage and whoever closes it look again."""
+        self._condition.notify_all()
+        self._idle.notify_all()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

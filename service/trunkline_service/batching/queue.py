@@ -38,7 +38,7 @@ class LaneQueue:
         self._aging_s = aging_s
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return len(self._lanes["interactive"]) + len(self._lanes["bulk"])
 
     def put(self, slot: Slot, now: float) -> None:
         """Adds a slot at the end of its lane."""

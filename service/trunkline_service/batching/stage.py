@@ -108,11 +108,15 @@ class Stage:
         return len(abandoned)
 
     def _loop(self) -> None:
-        while (taken := self.mailbox.take(self._most)) is not None:
+        taken = self.mailbox.take(self._most)
+        while taken is not None:
             try:
                 self._handle(taken)
-            finally:
+            except BaseException:
+                # The thread dies of it, and its place must not go with it.
                 self.mailbox.leave()
+                raise
+            taken = self.mailbox.take(self._most, leaving=True)
 
     def _handle(self, taken: Taken) -> None:
         for slot, verdict in taken.dropped:

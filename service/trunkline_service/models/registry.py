@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,9 @@ from trunkline_service.names import parse_reference
 SessionFactory = Callable[[ModelFolder], ModelSession]
 
 _log = logging.getLogger(__name__)
+
+# For how long the repository is not looked at again: less than a caller could tell from his call's own way.
+_LOOK_EVERY_S = 0.02
 
 
 class Loaded(Protocol):
@@ -44,6 +48,14 @@ class _Key(NamedTuple):
     space_id: str
 
 
+class _Meaning(NamedTuple):
+    """What a reference stood for: for sure until a time, and as long as its folder has a stamp."""
+
+    session: ModelSession
+    stamp: Stamp
+    until: float
+
+
 class LiveModels:
     """The loaded models of a repository.
 
@@ -51,22 +63,29 @@ class LiveModels:
     aside and takes over once it is warm, and one that can't be loaded changes nothing for callers.
 
     Args:
-        repository: Where names are looked up, at every call.
+        repository: Where names are looked up.
         open_session: Loads and warms one.
         default: The reference that an empty one stands for.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, repository: ModelRepository, open_session: SessionFactory, default: str) -> None:
+    def __init__(
+        self,
+        repository: ModelRepository,
+        open_session: SessionFactory,
+        default: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.repository = repository
         self.default = default
         self._open_session = open_session
+        self._clock = clock
         self._guard = threading.Lock()
         self._loading: dict[_Key, threading.Lock] = {}
         self._sessions: dict[_Key, ModelSession] = {}
         self._newest: dict[str, ModelSession] = {}
         self._tried_aside: set[_Key] = set()
-        # What a reference meant while the folder of its model had a stamp.
-        self._meant: dict[str, tuple[Stamp, ModelSession]] = {}
+        self._meant: dict[str, _Meaning] = {}
 
     def get(self, reference: str = "") -> ModelSession:
         """The session of ``name`` or ``name@version``, loaded if it must be.
@@ -76,15 +95,19 @@ class LiveModels:
                 and ``ModelSession``.
         """
         reference = reference or self.default
+        now = self._clock()
+        meant = self._meant.get(reference)
+        if meant is not None and now < meant.until:
+            return meant.session
         name, version = parse_reference(reference, "model")
         stamp = self.repository.stamp(name)
-        meant = self._meant.get(reference)
-        if meant is not None and meant[0] == stamp:
-            return meant[1]
-        session, is_newest = self._look_up(reference, name, version)
+        if meant is not None and meant.stamp == stamp:
+            session, is_newest = meant.session, True
+        else:
+            session, is_newest = self._look_up(reference, name, version)
         # The stamp was taken before the folder was read, so that a change in between shows.
         if is_newest and stamp is not None:
-            self._meant[reference] = (stamp, session)
+            self._meant[reference] = _Meaning(session, stamp, now + _LOOK_EVERY_S)
         return session
 
     def loaded(self) -> list[str]:

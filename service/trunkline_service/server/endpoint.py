@@ -24,10 +24,13 @@ _LIGHT_CALLS = 32
 # What gRPC holds back before it refuses by itself. Far above the threads: calls beyond the work bound are
 # answered with a retry hint within a millisecond, and health checks must get through among them.
 _HELD_CALLS = 2048
-_LINGER_S = 1.0
+# For requests that are on their way when it stops: whoever sends one is told the truth only when all of it has
+# come, and would read that he had cancelled it himself otherwise.
+_LINGER_S = 5.0
 # Calls that have arrived and were not looked at yet would end as if their callers had cancelled them. So the
-# server goes on to take calls, in order to refuse them, until none came for a moment; though not for ever.
-_QUIET_S, _REFUSING_S = 0.05, 0.5
+# server goes on to take calls, in order to refuse them, until none came for a moment; though not for ever. The
+# thread that looks at calls also puts large requests together: where there was work the moment is longer.
+_QUIET_S, _QUIET_AFTER_WORK_S, _REFUSING_S = 0.05, 0.5, 3.0
 
 
 class Endpoint:
@@ -120,6 +123,7 @@ class Endpoint:
     def drain(self, drain_s: float) -> None:
         """Finishes what was taken within ``drain_s`` seconds, then lets the port go."""
         until = self._clock() + drain_s
+        quiet_s = _QUIET_S if all(gate.wait_empty(0) for gate in self._gates) else _QUIET_AFTER_WORK_S
         for gate in self._gates:
             gate.wait_empty(max(0.0, until - self._clock()))
         # Callers that try again at once would never let it be quiet, so they are told only when they know that
@@ -127,12 +131,13 @@ class Endpoint:
         for gate in self._gates:
             gate.hold()
         try:
-            self._arrivals.wait_for_quiet(_QUIET_S, _REFUSING_S, self._clock)
+            self._arrivals.wait_for_quiet(quiet_s, _REFUSING_S, self._clock)
             stopped = self.server.stop(_LINGER_S)
         finally:
             for gate in self._gates:
                 gate.release()
-        # What is left now are watchers of health and the last bytes of replies.
+            self._health.dismiss()
+        # What is left now are requests that are still being sent and the last bytes of replies.
         stopped.wait()
         self._health.close()
 

@@ -30,7 +30,7 @@ class Health(health_pb2_grpc.HealthServicer):
     def __init__(self, names: Sequence[str]) -> None:
         self._changed = threading.Condition()
         self._statuses: dict[str, Any] = dict.fromkeys(("", *names), _NOT_SERVING)
-        self._over = False
+        self._over = self._dismissed = False
         self._watchers = ThreadPoolExecutor(_WATCHERS, thread_name_prefix="watch")
 
     def register(self, server: grpc.Server) -> None:
@@ -61,6 +61,12 @@ class Health(health_pb2_grpc.HealthServicer):
         with self._changed:
             self._over = True
 
+    def dismiss(self) -> None:
+        """Ends what watchers read; the server would wait for them."""
+        with self._changed:
+            self._dismissed = True
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Takes no more watchers; the server was stopped."""
         self._watchers.shutdown(wait=False)
@@ -81,7 +87,7 @@ class Health(health_pb2_grpc.HealthServicer):
         told: Any = None
 
         def news() -> bool:
-            return not context.is_active() or self._statuses.get(service, _UNKNOWN) != told
+            return self._dismissed or not context.is_active() or self._statuses.get(service, _UNKNOWN) != told
 
         # False: the call has ended already, and the function will not be called.
         if not context.add_callback(self._wake):
@@ -92,8 +98,11 @@ class Health(health_pb2_grpc.HealthServicer):
                 status = self._statuses.get(service, _UNKNOWN)
             if not context.is_active():
                 return
-            told = status
-            yield health_pb2.HealthCheckResponse(status=status)
+            if status != told:
+                told = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            elif self._dismissed:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _wake(self) -> None:
         with self._changed:
