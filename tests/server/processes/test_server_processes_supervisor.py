@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import select
 import signal
 import subprocess
@@ -20,52 +18,13 @@ from trunkline_service.errors import ModelFileError, SettingsError, Unavailable
 from trunkline_service.server.listening import parse_address
 from trunkline_service.server.processes import board
 from trunkline_service.server.processes import supervisor as module
-from trunkline_service.server.processes.board import Board
-from trunkline_service.server.processes.keeper import Keeper, Part, Pauses
 from trunkline_service.server.processes.port import reserve
 
+from .events import PATIENCE_S, Events
 from .fake_supervisor import supervisor_in
 
 PARTS = {"device", "data", "front-0", "front-1"}
-PATIENCE_S = 60
 CALLS = 'trunkline_calls_total{code="OK",method="/trunkline.v1.Fake/Call"}'
-
-
-class Events:
-    """What fake children tell, one after the other."""
-
-    def __init__(self, home):
-        os.mkfifo(home / "events")
-        self._pipe = os.open(home / "events", os.O_RDWR)
-        self._lines = os.fdopen(self._pipe, "rb", buffering=0)
-        self.seen = []
-
-    def _waits(self, seconds):
-        return bool(select.select([self._pipe], [], [], seconds)[0])
-
-    def next(self):
-        assert self._waits(PATIENCE_S), f"nothing came after {self.seen}"
-        event = json.loads(self._lines.readline())
-        self.seen.append(event)
-        return event
-
-    def until(self, part, kind, **details):
-        """Reads on until this event; returns its details."""
-        while True:
-            found_part, found_kind, found = self.next()
-            if (found_part, found_kind) == (part, kind) and all(
-                found.get(k) == v for k, v in details.items()
-            ):
-                return found
-
-    def rest(self):
-        """What is left, when nobody tells anything any more."""
-        while self._waits(0):
-            self.next()
-        return self.seen
-
-    def close(self):
-        self._lines.close()
 
 
 @pytest.fixture
@@ -308,144 +267,3 @@ def test_one_that_hangs_for_good_is_killed_and_started_anew(events, supervisor, 
     assert page(supervisor)['trunkline_restarts_total{role="data"}'] == 1
     assert "data goes on to say nothing" in caplog.text
     assert "data was ended by signal 9" in caplog.text
-
-
-class Process:
-    """As a keeper knows one: lives until it is killed."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.ended = threading.Event()
-
-    def messages(self):
-        self.ended.wait(PATIENCE_S)
-        return iter(())
-
-    def reap(self):
-        return -9
-
-    def kill(self):
-        self.ended.set()
-
-
-class Told:
-    """A `Listener`."""
-
-    def __init__(self):
-        self.pids = queue.SimpleQueue()
-
-    def born(self, part, pid):
-        self.pids.put(pid)
-
-    def told(self, part, message):
-        pass
-
-    def ended(self, part, how):
-        pass
-
-
-def test_a_keeper_kills_the_process_that_is_meant_and_no_later_one():
-    told, stopping = Told(), threading.Event()
-    processes = [Process(pid) for pid in (1, 2)]
-    left = iter(processes)
-    keeper = Keeper(Part("data"), lambda part: next(left), told, stopping)
-    keeper.start()
-    assert told.pids.get(timeout=PATIENCE_S) == 1
-    keeper.kill(2)
-    assert not processes[0].ended.is_set()
-    keeper.kill(1)
-    assert told.pids.get(timeout=PATIENCE_S) == 2
-    keeper.kill(1)
-    assert not processes[1].ended.is_set()
-    stopping.set()
-    keeper.kill()
-    keeper.join(PATIENCE_S)
-    assert processes[1].ended.is_set()
-
-
-def test_pauses_grow_while_it_dies_at_once_and_begin_anew_when_it_lived():
-    pauses = Pauses()
-    assert [pauses.after(1) for _ in range(9)] == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
-    assert [pauses.after(lived) for lived in (60, 1, 1)] == [0, 0.1, 0.2]
-
-
-def test_one_that_falls_silent_is_in_trouble_until_it_speaks():
-    now = 0.0
-    device = Part("device")
-    known = Board([device], lambda: now)
-    known.ready(device, None)
-    known.health(device, None)
-    assert known.troubles() == {}
-    now = 10.0
-    assert known.silent() == []
-    now = 10.1
-    assert known.silent() == [device]
-    assert "said nothing for 10 s" in known.troubles()["device"]
-    assert known.silent() == []
-    assert known.health(device, None)
-    assert known.troubles() == {}
-
-
-class Watched:
-    """A board on which everything is well at first, and its clock."""
-
-    def __init__(self, *parts):
-        self.now = 100.0
-        self.board = Board(parts, lambda: self.now)
-        for pid, part in enumerate(parts, 1):
-            self.board.born(part, pid)
-            self.board.ready(part, None)
-            self.board.health(part, None)
-
-    def seconds(self, count, *speaking):
-        """Looks every second, in which these say that they are well; what is said to hang, by its second."""
-        hung = {}
-        for _ in range(count):
-            self.now += 1
-            for part in speaking:
-                self.board.health(part, None)
-            self.board.look()
-            if found := self.board.hung():
-                hung[self.now - 100] = found
-        return hung
-
-
-DEVICE, DATA = Part("device"), Part("data")
-
-
-def test_one_that_stays_silent_is_named_with_its_process_and_again_while_it_is_there():
-    watched = Watched(DEVICE, DATA)
-    assert watched.seconds(50, DATA) == {21: {DEVICE: 1}, 42: {DEVICE: 1}}
-
-
-def test_one_that_says_it_is_in_trouble_is_waited_for_no_longer_when_it_falls_silent():
-    watched = Watched(DEVICE)
-    watched.board.health(DEVICE, "a stage hangs")
-    assert watched.seconds(21) == {21: {DEVICE: 1}}
-
-
-def test_one_that_is_starting_anew_may_take_its_time():
-    watched = Watched(DEVICE)
-    watched.board.ended(DEVICE, "was ended by signal 9", expected=False)
-    watched.board.born(DEVICE, 2)
-    assert watched.seconds(100) == {}
-    watched.board.ready(DEVICE, None)
-    assert watched.seconds(21) == {121: {DEVICE: 2}}
-
-
-def test_while_the_whole_machine_sleeps_nobody_hangs():
-    watched = Watched(DEVICE)
-    assert watched.seconds(15) == {}
-    watched.now += 3600
-    watched.board.look()
-    assert watched.board.hung() == {}
-    # What was silent before counts on.
-    assert watched.seconds(6) == {3600 + 21: {DEVICE: 1}}
-
-
-def test_a_supervisor_that_looks_late_now_and_then_sees_who_hangs():
-    watched = Watched(DEVICE)
-    for _ in range(5):
-        watched.now += 4.5
-        watched.board.look()
-    assert watched.board.hung() == {DEVICE: 1}

@@ -1,163 +1,22 @@
-"""Open Inference Protocol v2: what a request holds, what is refused, what comes back, and its numbers."""
+"""Open Inference Protocol v2 of a server: what comes back, its errors, what is ready, and its numbers."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from tests.server.open_inference.messages import SIZE, encoded, request, solid, text
 
 from trunkline_protos.open_inference import inference_pb2, inference_pb2_grpc, model_config_pb2
 from trunkline_protos.v1 import embedding_pb2, embedding_pb2_grpc
 from trunkline_service import errors
-from trunkline_service.errors import InvalidArgument
 from trunkline_service.server.app import Server
-from trunkline_service.server.open_inference import requests
 from trunkline_service.server.open_inference.answers import failure_of
 from trunkline_service.server.open_inference.servicer import InferenceServicer
 from trunkline_service.settings import Settings
-
-Request = inference_pb2.ModelInferRequest
-SIZE = 32
-
-
-def raw_elements(blobs):
-    return b"".join(len(blob).to_bytes(4, "little") + blob for blob in blobs)
-
-
-def request(datatype, shape, raw=None, typed=None, **fields):
-    tensor = Request.InferInputTensor(name="image", datatype=datatype, shape=shape)
-    if typed is not None:
-        tensor.contents.CopyFrom(inference_pb2.InferTensorContents(**typed))
-    return Request(inputs=[tensor], raw_input_contents=[] if raw is None else [raw], **fields)
-
-
-def encoded(*blobs, **fields):
-    return request("BYTES", [len(blobs)], raw_elements(blobs), **fields)
-
-
-def text(value):
-    return inference_pb2.InferParameter(string_param=value)
-
-
-def solid(value, size=SIZE):
-    return np.full((size, size, 3), value, np.uint8)
-
-
-# What a request holds ------------------------------------------------------------------------------
-
-
-@given(st.lists(st.binary(max_size=20), max_size=6), st.booleans())
-def test_raw_and_typed_bytes_are_the_same_images(blobs, as_column):
-    shape = [len(blobs), 1] if as_column else [len(blobs)]
-    raw = requests.images_from(request("BYTES", shape, raw_elements(blobs)), 10)
-    typed = requests.images_from(request("BYTES", shape, typed={"bytes_contents": blobs}), 10)
-    assert [image.data for image in raw] == blobs
-    assert raw == typed
-
-
-@given(hnp.arrays(np.uint8, st.tuples(*[st.integers(0, 4)] * 3, st.just(3))))
-def test_raw_and_typed_pixels_are_the_same_images(pixels):
-    raw = requests.images_from(request("UINT8", pixels.shape, pixels.tobytes()), 10)
-    values = {"uint_contents": pixels.reshape(-1).tolist()}
-    assert raw == requests.images_from(request("UINT8", pixels.shape, typed=values), 10)
-    assert [image.data for image in raw] == [image.tobytes() for image in pixels]
-    assert all(image.shape == pixels.shape[1:] for image in raw)
-
-
-@given(st.lists(st.binary(max_size=9), min_size=1, max_size=4), st.data())
-def test_raw_bytes_that_are_cut_or_go_on_are_refused(blobs, data):
-    whole = raw_elements(blobs)
-    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    with pytest.raises(InvalidArgument, match=r"ends within element \d"):
-        requests.images_from(request("BYTES", [len(blobs)], cut), 10)
-    with pytest.raises(InvalidArgument, match=f"1 bytes after the {len(blobs)} images"):
-        requests.images_from(request("BYTES", [len(blobs)], whole + b"x"), 10)
-
-
-TWO_INPUTS = request("BYTES", [0])
-TWO_INPUTS.inputs.add(name="mask")
-OTHER_NAME = request("BYTES", [0])
-OTHER_NAME.inputs[0].name = "INPUT__0"
-SHARED_MEMORY = request("BYTES", [1])
-SHARED_MEMORY.inputs[0].parameters["shared_memory_region"].string_param = "mine"
-TWO_RAWS = encoded(b"a")
-TWO_RAWS.raw_input_contents.append(b"b")
-
-
-@pytest.mark.parametrize(
-    ("message", "words"),
-    [
-        (Request(), r"inputs are \[\]; send exactly one, named 'image'"),
-        (TWO_INPUTS, "'mask'"),
-        (OTHER_NAME, "INPUT__0"),
-        (SHARED_MEMORY, "shared_memory_region"),
-        (TWO_RAWS, "2 raw_input_contents"),
-        (request("BYTES", [1], raw_elements([b"a"]), {"bytes_contents": [b"a"]}), "one of the two"),
-        (request("FP32", [1, SIZE, SIZE, 3], b""), "'FP32'; send BYTES"),
-        (request("BYTES", [1, 2], b""), r"\[1, 2\]; BYTES takes \[N\] or \[N, 1\]"),
-        (request("BYTES", [], b""), r"shape \[\]"),
-        (request("BYTES", [-1], b""), r"shape \[-1\]"),
-        (request("UINT8", [2, 2, 3], bytes(12)), r"UINT8 takes \[N, height, width, 3\]"),
-        (request("UINT8", [1, 3, 2, 2], bytes(12)), r"UINT8 takes"),
-        (request("UINT8", [1, -2, -2, 3], bytes(12)), r"UINT8 takes"),
-        (request("UINT8", [1, 2, 2, 3], bytes(11)), "takes 12 values; raw_input_contents has 11"),
-        (request("UINT8", [1, 2, 2, 3]), "uint_contents has 0"),
-        (request("UINT8", [1, 1, 1, 3], typed={"uint_contents": [0, 256, 1]}), "has 256; UINT8 goes to 255"),
-        (request("BYTES", [2], typed={"bytes_contents": [b"a"]}), "1 elements in bytes_contents"),
-        (request("BYTES", [1], typed={"uint_contents": [1]}), "0 elements in bytes_contents"),
-        (encoded(*[b"a"] * 11), "11 images in one request; at most 10"),
-        (request("UINT8", [2**40, 2**40, 2**40, 3], b""), "at most 10"),
-    ],
-)
-def test_a_request_that_can_not_be_read_says_what_to_send(message, words):
-    with pytest.raises(InvalidArgument, match=words):
-        requests.images_from(message, 10)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"priority": inference_pb2.InferParameter(uint64_param=1)}, "'priority' is not taken.*lane"),
-        ({"output_datatype": text("FP64")}, "'FP64'; there are FP32, FP16"),
-        ({"output_datatype": inference_pb2.InferParameter(int64_param=16)}, "no string"),
-        ({"lane": text("fast")}, "'fast'; there are interactive, bulk"),
-        ({"timeout": text("1s")}, "microseconds"),
-        ({"timeout": inference_pb2.InferParameter(bool_param=True)}, "microseconds"),
-        ({"timeout": inference_pb2.InferParameter(int64_param=-1)}, "-1"),
-        ({"expect_space_id": inference_pb2.InferParameter()}, "no string"),
-    ],
-)
-def test_a_parameter_that_is_not_understood_is_refused(parameters, words):
-    with pytest.raises(InvalidArgument, match=words):
-        requests.wishes_from(parameters)
-
-
-@pytest.mark.parametrize("kind", ["int64_param", "uint64_param"])
-def test_a_timeout_is_in_microseconds_and_0_is_none(kind):
-    def timeout(value):
-        parameter = inference_pb2.InferParameter(**{kind: value})
-        return requests.wishes_from({"timeout": parameter}).timeout_s
-
-    assert timeout(2_500_000) == 2.5
-    assert timeout(0) is None
-    assert requests.wishes_from({}).timeout_s is None
-
-
-def test_a_version_belongs_to_a_name():
-    assert requests.reference_of("tiny", "3") == "tiny@3"
-    assert requests.reference_of("tiny", "") == "tiny"
-    assert requests.reference_of("", "") == ""
-    with pytest.raises(InvalidArgument, match="name the model"):
-        requests.reference_of("", "3")
 
 
 def test_many_bad_images_are_all_named_and_what_is_ours_comes_after():
@@ -169,9 +28,6 @@ def test_many_bad_images_are_all_named_and_what_is_ours_comes_after():
     assert failure.message.endswith("and at 5, 6, 7")
     expired = errors.DeadlineExpired("late")
     assert failure_of({3: errors.InternalError(), 1: expired}, 4) is expired
-
-
-# A server -------------------------------------------------------------------------------------------
 
 
 def make_server(home):
@@ -418,81 +274,3 @@ def test_what_is_not_served_is_unimplemented(channel):
     for method in ("ModelStatistics", "RepositoryModelLoad", "SystemSharedMemoryStatus"):
         failure = refused(channel.unary_unary(f"/inference.GRPCInferenceService/{method}"), b"")
         assert failure.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-# Beside tritonclient, which can't be loaded into a process that has our definitions ------------------
-
-_SHAPES = """
-import json, sys
-from google.protobuf import descriptor_pb2
-
-def shapes(files):
-    found = {}
-    def walk(prefix, message):
-        name = f"{prefix}.{message.name}"
-        for field in message.field:
-            oneof = message.oneof_decl[field.oneof_index].name if field.HasField("oneof_index") else ""
-            found[f"{name}.{field.name}"] = [field.number, field.type, field.label, field.type_name, oneof]
-        for nested in message.nested_type:
-            walk(name, nested)
-        for kind in message.enum_type:
-            enum(name, kind)
-    def enum(prefix, kind):
-        found.update({f"{prefix}.{kind.name}.{value.name}": value.number for value in kind.value})
-    for file in files:
-        for message in file.message_type:
-            walk(file.package, message)
-        for kind in file.enum_type:
-            enum(file.package, kind)
-        for service in file.service:
-            for method in service.method:
-                found[f"{service.name}/{method.name}"] = [
-                    method.input_type, method.output_type, method.client_streaming, method.server_streaming
-                ]
-    return found
-
-def of(*modules):
-    files = []
-    for module in modules:
-        files.append(descriptor_pb2.FileDescriptorProto())
-        module.DESCRIPTOR.CopyToProto(files[-1])
-    return shapes(files)
-"""
-
-
-def test_every_name_number_type_and_label_is_tritons():
-    names: dict = {}
-    exec(_SHAPES, names)
-    ours = names["of"](inference_pb2, model_config_pb2)
-    assert len(ours) > 100
-    code = _SHAPES + (
-        "from tritonclient.grpc import service_pb2, model_config_pb2\n"
-        "json.dump(of(service_pb2, model_config_pb2), sys.stdout)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-    )
-    theirs = json.loads(done.stdout)
-    assert {name: theirs.get(name) for name in ours} == ours
-
-
-_NOTEBOOK = """
-import sys
-import numpy as np
-import tritonclient.grpc
-import trunkline
-client = trunkline.open(models=sys.argv[1], data=sys.argv[2], default_model="tiny")
-print(client.embed([np.full((32, 32, 3), 7, np.uint8)]).vectors[0, 0])
-client.close()
-"""
-
-
-def test_a_notebook_may_load_tritonclient_too(tmp_path, publish_tiny):
-    publish_tiny(tmp_path / "models")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _NOTEBOOK, str(tmp_path / "models"), str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "7.0", done.stderr
