@@ -86,11 +86,12 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
 
     # Before anything heavy: a rollout can be called off while models load.
     heed((signal.SIGTERM, signal.SIGINT), end)
+    from trunkline_service.server.allocator import bound_arenas
     from trunkline_service.server.collector import settle_collector
     from trunkline_service.server.listening import Security, tls_files
 
     settings = load(flags)
-
+    bound_arenas(settings.worker_threads)
     server, begin = _made(settings, Security(tls_files(tls_cert, tls_key), insecure))
     servers.append(server)
     if stop.is_set():

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 
 from trunkline_service.errors import InternalError, TrunklineError
+from trunkline_service.server.allocator import bound_arenas
 from trunkline_service.server.collector import settle_collector
 from trunkline_service.server.processes.control import Control
 from trunkline_service.server.processes.messages import (
@@ -65,6 +66,7 @@ class Child:
 
     def run(self) -> int:
         """Returns the exit status."""
+        bound_arenas(self._start.settings.worker_threads)
         # Ctrl-C reaches every process of the terminal; what it means is the supervisor's to say.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         heed((signal.SIGTERM,), self._wake.set)
