@@ -6,7 +6,7 @@ import logging
 import threading
 
 from trunkline_service.batching.pipeline import Pipeline
-from trunkline_service.server import services
+from trunkline_service.server import names, services
 from trunkline_service.server.endpoint import Endpoint
 from trunkline_service.server.interceptors import CallInterceptor
 from trunkline_service.server.listening import Address, Security, check_exposure, parse_address
@@ -41,7 +41,7 @@ class Server:
         self.workspace = Workspace(settings, observer=self.metrics)
         self._stopping = threading.Event()
         self._page: MetricsPage | None = None
-        self._endpoint = Endpoint(settings, services.NAMES, lambda gate: CallInterceptor(gate, self.metrics))
+        self._endpoint = Endpoint(settings, names.NAMES, lambda gate: CallInterceptor(gate, self.metrics))
         self._gate = self._endpoint.gate
         services.register(self._endpoint.server, self.workspace, lambda: self._gate.is_open)
         self._set_health(False)

@@ -22,16 +22,6 @@ from trunkline_service.server.servicers.models import ModelsServicer
 from trunkline_service.server.servicers.search import SearchServicer
 from trunkline_service.workspace import Workspace
 
-NAMES = (
-    "trunkline.v1.Embedding",
-    "trunkline.v1.Models",
-    "trunkline.v1.Collections",
-    "trunkline.v1.Heads",
-    "trunkline.v1.Search",
-    "trunkline.v1.Explore",
-    "inference.GRPCInferenceService",
-)
-
 
 def register(
     server: grpc.Server, workspace: Workspace, takes_work: Callable[[], bool] = lambda: True

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trunkline_service.batching.engine import Caller, Embedded, Engine
-from trunkline_service.collections.collection import Collection
 from trunkline_service.errors import FailedPrecondition, SpaceMismatch
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.models.card import ModelCard
 from trunkline_service.models.registry import Models
+
+if TYPE_CHECKING:
+    # Who only embeds loads nothing of collections.
+    from trunkline_service.collections.collection import Collection
 
 
 class Embedder:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 from trunkline_service.batching.engine import Caller, Embedded, Engine
 from trunkline_service.batching.observer import Observer
-from trunkline_service.batching.pipeline import local_engine
 from trunkline_service.collections.arrivals import (
     NewRow,
     arriving_rows,
@@ -36,14 +35,11 @@ from trunkline_service.heads.storage.registry import HeadRegistry
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.indexes import Indexes
 from trunkline_service.index.searcher import SearchPolicy
-from trunkline_service.models.calibration import open_session
 from trunkline_service.models.card import ModelCard
-from trunkline_service.models.registry import LiveModels, Models
-from trunkline_service.models.repository import ModelFolder, ModelRepository
-from trunkline_service.models.session import Device, ModelSession, parse_device
+from trunkline_service.models.registry import Models
 from trunkline_service.settings import Settings
 from trunkline_service.workspace.answers import Added
-from trunkline_service.workspace.embedding import Embedder
+from trunkline_service.workspace.embedding_work import EmbeddingWork
 from trunkline_service.workspace.exploring import Exploring
 from trunkline_service.workspace.fitting import OneAtATime
 from trunkline_service.workspace.heads import HeadWork
@@ -56,7 +52,7 @@ from trunkline_service.workspace.shadow import Shadows
 _log = logging.getLogger(__name__)
 
 
-class Workspace(HeadWork, SearchWork):
+class Workspace(EmbeddingWork, HeadWork, SearchWork):
     """Models, collections and heads of one place.
 
     Args:
@@ -73,19 +69,11 @@ class Workspace(HeadWork, SearchWork):
         engine: Engine | None = None,
         models: Models | None = None,
     ) -> None:
-        self.settings = settings
-        self.device: Device = parse_device(settings.device)
-        self.repository = ModelRepository(Path(settings.models))
-        if engine is None or models is None:
-            live = LiveModels(self.repository, self._open_session, settings.default_model)
-            engine, models = local_engine(live, settings, observer), live
-        self.models: Models = models
-        self.engine: Engine = engine
+        super().__init__(settings, observer, engine, models)
         self.collections = CollectionStore(settings.data)
         self.heads = HeadRegistry(settings.data, trunkline_version=importlib.metadata.version("trunkline"))
         self._indexes = Indexes(settings.data, _cache_of(settings), _policy_of(settings))
         self.explore = Exploring(self.collections, settings.worker_threads)
-        self._embedder = Embedder(self.models, self.engine)
         self._searching = Searching(self.collections, self._embedder, self._indexes)
         # Threads start with the first candidate, so that a workspace without one has none.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="shadow")
@@ -106,48 +94,8 @@ class Workspace(HeadWork, SearchWork):
     def close(self) -> None:
         """Finishes what was admitted and lets everything go."""
         self._indexes.close()
-        self.engine.close(self.settings.drain_s)
+        super().close()
         self._beside.shutdown(cancel_futures=True)
-
-    def warm(self, stopping: Callable[[], bool] = lambda: False) -> list[ModelCard]:
-        """Loads the default model and the newest version of every other; returns their cards.
-
-        Args:
-            stopping: Asked before each model; True ends the loading.
-
-        Raises:
-            ModelFileError, ModelNotFound, SettingsError: The default model can't be loaded.
-        """
-        cards, problems = self.repository.cards()
-        for problem in problems:
-            _log.error("%s", problem)
-        warm = [self.models.get().card]
-        for name in sorted({card.name for card in cards} - {warm[0].name}):
-            if stopping():
-                break
-            try:
-                warm.append(self.models.get(name).card)
-            except TrunklineError as exc:
-                # The others serve; a call that names this one reads why it can't.
-                _log.error("%s", exc)
-        return warm
-
-    # Embedding -----------------------------------------------------------------------------------------
-
-    def embed(
-        self,
-        images: Sequence[ImageInput],
-        model: str = "",
-        caller: Caller | None = None,
-        expect_space: str = "",
-    ) -> Embedded:
-        """Embeds images, in order; a bad one fails alone.
-
-        Raises:
-            SpaceMismatch: The model's space is not the expected one.
-            TrunklineError: See ``Engine.embed``.
-        """
-        return self._embedder.embed(images, model, caller, expect_space, "the caller expects")
 
     def add(
         self, collection: str, rows: Sequence[NewRow], model: str = "", caller: Caller | None = None
@@ -246,13 +194,6 @@ class Workspace(HeadWork, SearchWork):
     ) -> Embedded:
         """Vectors that may meet those of a collection; see `Embedder.embed_for`."""
         return self._embedder.embed_for(target, images, model, caller)
-
-    def _open_session(self, folder: ModelFolder) -> ModelSession:
-        if not folder.card.pretrained:
-            _log.info("model %s has random weights; its vectors mean nothing", folder.card.reference)
-        session = open_session(folder, self.device, self.settings)
-        _log.info("model %s is warm on %s", folder.card.reference, self.device)
-        return session
 
 
 def _policy_of(settings: Settings) -> SearchPolicy:

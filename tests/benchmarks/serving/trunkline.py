@@ -68,9 +68,9 @@ def variants(frontends: int) -> tuple[Variant, ...]:
 
 
 def _speaks_open_inference() -> bool:
-    from trunkline_service.server import services
+    from trunkline_service.server import names
 
-    return any("inference." in name for name in services.NAMES)
+    return any("inference." in name for name in names.NAMES)
 
 
 @contextmanager

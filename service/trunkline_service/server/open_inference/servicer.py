@@ -15,7 +15,7 @@ from trunkline_service.models.card import ModelCard
 from trunkline_service.names import parse_reference
 from trunkline_service.server.open_inference import answers, requests
 from trunkline_service.server.servicers.calls import caller_of
-from trunkline_service.workspace import Workspace
+from trunkline_service.workspace.embedding_work import EmbeddingWork
 
 
 class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
@@ -26,7 +26,7 @@ class InferenceServicer(inference_pb2_grpc.GRPCInferenceServiceServicer):
         takes_work: Whether the server is past its start and not draining.
     """
 
-    def __init__(self, workspace: Workspace, takes_work: Callable[[], bool]) -> None:
+    def __init__(self, workspace: EmbeddingWork, takes_work: Callable[[], bool]) -> None:
         self._workspace = workspace
         self._takes_work = takes_work
 

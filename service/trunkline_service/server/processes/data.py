@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from prometheus_client import generate_latest
 
-from trunkline_service.server import services
+from trunkline_service.server import names, services
 from trunkline_service.server.endpoint import Endpoint
 from trunkline_service.server.interceptors import CallInterceptor
 from trunkline_service.server.metrics import Metrics
 from trunkline_service.server.processes.linked import link
 from trunkline_service.server.processes.messages import Start
+from trunkline_service.server.processes.sockets import data_target
 from trunkline_service.workspace import Workspace
 
 
@@ -22,11 +22,6 @@ class _Nobody:
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Does nothing."""
-
-
-def data_target(folder: Path) -> str:
-    """Where the process of the data listens, as gRPC writes it."""
-    return f"unix:{folder / 'data'}"
 
 
 class DataRole:
@@ -45,7 +40,7 @@ class DataRole:
         self._metrics = Metrics()
         linked = link(start, settings, self._metrics)
         self._workspace = Workspace(settings, self._metrics, linked.engine, linked.models)
-        self._endpoint = Endpoint(settings, services.NAMES, lambda gate: CallInterceptor(gate, _Nobody()))
+        self._endpoint = Endpoint(settings, names.NAMES, lambda gate: CallInterceptor(gate, _Nobody()))
         services.register(self._endpoint.server, self._workspace)
         self._endpoint.bind(data_target(start.folder))
         self._maintainer = self._workspace.index_maintainer()

@@ -12,11 +12,11 @@ from trunkline_service.batching.device import LocalDevice
 from trunkline_service.batching.link.host import DeviceHost
 from trunkline_service.models.registry import LiveModels
 from trunkline_service.server.metrics import Metrics
-from trunkline_service.server.processes.linked import device_socket
 from trunkline_service.server.processes.messages import Start
+from trunkline_service.server.processes.sockets import device_socket
 from trunkline_service.server.started import Started, started
 from trunkline_service.settings import MIB
-from trunkline_service.workspace import Workspace
+from trunkline_service.workspace.embedding_work import EmbeddingWork
 
 
 class DeviceRole:
@@ -30,7 +30,7 @@ class DeviceRole:
         self._start = start
         settings = start.settings
         self._metrics = Metrics()
-        self._workspace = Workspace(settings, self._metrics)
+        self._workspace = EmbeddingWork(settings, self._metrics)
         models = self._workspace.models
         assert isinstance(models, LiveModels)
         self._models = models

@@ -7,27 +7,34 @@ import threading
 from collections.abc import Callable, Mapping
 
 import grpc
-from google.protobuf import descriptor_pool
 from prometheus_client import generate_latest
 
 from trunkline_protos.open_inference import inference_pb2_grpc
-from trunkline_protos.v1 import embedding_pb2_grpc
-from trunkline_service.server import services
+from trunkline_protos.v1 import (
+    collections_pb2,
+    embedding_pb2_grpc,
+    explore_pb2,
+    heads_pb2,
+    models_pb2,
+    search_pb2,
+)
+from trunkline_service.server import names
 from trunkline_service.server.endpoint import Endpoint
 from trunkline_service.server.interceptors import CallInterceptor, Gate
 from trunkline_service.server.metrics import Metrics
 from trunkline_service.server.open_inference.servicer import InferenceServicer
-from trunkline_service.server.processes.data import data_target
 from trunkline_service.server.processes.linked import link
 from trunkline_service.server.processes.messages import Start
 from trunkline_service.server.processes.proxy import Proxy, ProxyInterceptor
+from trunkline_service.server.processes.sockets import data_target
 from trunkline_service.server.servicers.embedding import EmbeddingServicer
 from trunkline_service.settings import Settings
-from trunkline_service.workspace import Workspace
+from trunkline_service.workspace.embedding_work import EmbeddingWork
 
 # Answered here; all others pass to the process of the data.
 NATIVE = ("trunkline.v1.Embedding", "inference.GRPCInferenceService")
-PASSED = tuple(name for name in services.NAMES if name not in NATIVE)
+PASSED = tuple(name for name in names.NAMES if name not in NATIVE)
+_PASSED_FILES = (models_pb2, collections_pb2, heads_pb2, search_pb2, explore_pb2)
 _AWAY = "the process of collections and heads is away; it is started anew: try again in a second"
 # A process that was started anew is to be found within a moment. What gRPC calls the minimum is the time that
 # an attempt may take; one that is refused is made again after the others.
@@ -50,7 +57,7 @@ class FrontRole:
         settings = dataclasses.replace(start.settings, threads=share_of(start.settings))
         self._metrics = Metrics()
         linked = link(start, settings, self._metrics)
-        self._workspace = Workspace(settings, self._metrics, linked.engine, linked.models)
+        self._workspace = EmbeddingWork(settings, self._metrics, linked.engine, linked.models)
         self._channel = grpc.insecure_channel(data_target(start.folder), data_options(settings))
         self._passed = Gate(_PASSED_WORK, "send more in each call")
         light = Gate(_PASSED_LIGHT, "ask less often")
@@ -58,7 +65,7 @@ class FrontRole:
         light.open()
         self._endpoint = Endpoint(
             settings,
-            services.NAMES,
+            names.NAMES,
             self._interceptor,
             shared=True,
             aside=(self._passed,),
@@ -126,9 +133,13 @@ class FrontRole:
         inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
             InferenceServicer(self._workspace, lambda: gate.is_open), server
         )
-        pool = descriptor_pool.Default()
+        passed = {
+            service.full_name: service
+            for file in _PASSED_FILES
+            for service in file.DESCRIPTOR.services_by_name.values()
+        }
         for name in PASSED:
-            methods = pool.FindServiceByName(name).methods
+            methods = passed[name].methods
             server.add_generic_rpc_handlers(
                 (self._proxy.handlers(name, {method.name: method.server_streaming for method in methods}),)
             )

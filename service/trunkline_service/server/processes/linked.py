@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from trunkline_service.batching.caching import CachingGate
 from trunkline_service.batching.link.claims import LinkedCache
@@ -13,6 +12,7 @@ from trunkline_service.batching.link.quota import QuotaTable, SharedAdmission
 from trunkline_service.batching.pipeline import Pipeline
 from trunkline_service.server.metrics import Metrics
 from trunkline_service.server.processes.messages import Start
+from trunkline_service.server.processes.sockets import device_socket
 from trunkline_service.settings import MIB, Settings
 
 # Of pixels that were decoded ahead of the device; what was never used costs nothing.
@@ -36,11 +36,6 @@ class _Device(LinkedDevice):
     def trouble(self) -> str | None:
         """Nothing: how the other process is, the supervisor says. Asking it could last, if it hangs."""
         return None
-
-
-def device_socket(folder: Path) -> Path:
-    """Where the process of the device listens."""
-    return folder / "device"
 
 
 def link(start: Start, settings: Settings, metrics: Metrics) -> Linked:

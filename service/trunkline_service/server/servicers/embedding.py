@@ -7,13 +7,13 @@ import grpc
 from trunkline_protos.v1 import embedding_pb2, embedding_pb2_grpc
 from trunkline_service.server import converters
 from trunkline_service.server.servicers.calls import caller_of
-from trunkline_service.workspace import Workspace
+from trunkline_service.workspace.embedding_work import EmbeddingWork
 
 
 class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServicer):
     """Images in, vectors out."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: EmbeddingWork) -> None:
         self._workspace = workspace
 
     def Embed(  # noqa: N802 - gRPC's name
