@@ -75,6 +75,13 @@ def start(function, *arguments):
     return thread
 
 
+def test_a_caller_may_be_ready_to_wait_for_ever(open_engine):
+    """Longer than any lock can be waited for."""
+    engine, _ = open_engine()
+    embedded = engine.embed("tiny", [tensor(3), tensor(4)], Caller(timeout_s=float("inf")))
+    assert not np.isnan(embedded.vectors).any()
+
+
 def test_a_plan_of_two_runs_runs_two_at_once(open_engine):
     meeting = threading.Barrier(2)
     engine, sessions = open_engine(ExecutionPlan(1, 2, 1), lambda _batch: meeting.wait(PATIENCE_S))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -247,6 +248,40 @@ def test_live_models_load_once_and_find_new_versions(root, publish_tiny):
         assert len(opened) <= 2
     assert live.loaded() == ["tiny@1", "tiny@2"]
     assert live.get("tiny@1").card.version == 1
+
+
+def test_the_folder_is_looked_at_again_after_a_moment_not_at_every_call(root, publish_tiny, monkeypatch):
+    repository = ModelRepository(root)
+    looks, stamp = [], repository.stamp
+    monkeypatch.setattr(repository, "stamp", lambda name: looks.append(name) or stamp(name))
+    now = [100.0]
+    live = LiveModels(
+        repository,
+        lambda found: ModelSession(found, Device("cpu"), ExecutionPlan(1, 1, 16)),
+        "tiny",
+        clock=lambda: now[0],
+    )
+    publish_tiny(root)
+    # Of a folder that has just been changed nothing is remembered.
+    live.get()
+    live.get()
+    assert len(looks) == 2
+    os.utime(root / "tiny", (1e9, 1e9))
+    live.get()
+    assert len(looks) == 3
+    now[0] += 0.019
+    live.get()
+    assert len(looks) == 3
+    now[0] += 0.002
+    live.get()
+    assert len(looks) == 4
+    publish_tiny(root)
+    now[0] += 0.019
+    assert live.get().card.version == 1
+    assert len(looks) == 4
+    now[0] += 0.002
+    while live.get().card.version == 1:
+        assert len(looks) > 4
 
 
 def test_a_new_version_that_is_broken_changes_nothing_for_callers(root, publish_tiny):

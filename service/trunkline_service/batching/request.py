@@ -154,7 +154,8 @@ class Request:
 
     def wait(self, timeout: float | None) -> bool:
         """Blocks until every slot is finished, or the request is cancelled; False if time ran out."""
-        if not self._unfinished.acquire(timeout=-1 if timeout is None else timeout):
+        longest = -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        if not self._unfinished.acquire(timeout=longest):
             return False
         self._unfinished.release()
         return True

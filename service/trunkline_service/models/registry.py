@@ -102,9 +102,11 @@ class LiveModels:
         name, version = parse_reference(reference, "model")
         stamp = self.repository.stamp(name)
         if meant is not None and meant.stamp == stamp:
-            session, is_newest = meant.session, True
-        else:
-            session, is_newest = self._look_up(reference, name, version)
+            # Another thread may have seen a newer version meanwhile.
+            if self._meant.get(reference) is meant:
+                self._meant[reference] = meant._replace(until=now + _LOOK_EVERY_S)
+            return meant.session
+        session, is_newest = self._look_up(reference, name, version)
         # The stamp was taken before the folder was read, so that a change in between shows.
         if is_newest and stamp is not None:
             self._meant[reference] = _Meaning(session, stamp, now + _LOOK_EVERY_S)

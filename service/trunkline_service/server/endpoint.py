@@ -24,13 +24,11 @@ _LIGHT_CALLS = 32
 # What gRPC holds back before it refuses by itself. Far above the threads: calls beyond the work bound are
 # answered with a retry hint within a millisecond, and health checks must get through among them.
 _HELD_CALLS = 2048
-# For requests that are on their way when it stops: whoever sends one is told the truth only when all of it has
-# come, and would read that he had cancelled it himself otherwise.
-_LINGER_S = 5.0
+_LINGER_S = 1.0
 # Calls that have arrived and were not looked at yet would end as if their callers had cancelled them. So the
 # server goes on to take calls, in order to refuse them, until none came for a moment; though not for ever. The
 # thread that looks at calls also puts large requests together: where there was work the moment is longer.
-_QUIET_S, _QUIET_AFTER_WORK_S, _REFUSING_S = 0.05, 0.5, 3.0
+_QUIET_S, _QUIET_AFTER_WORK_S, _REFUSING_S = 0.05, 0.25, 1.0
 
 
 class Endpoint:

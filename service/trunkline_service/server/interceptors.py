@@ -17,6 +17,9 @@ from trunkline_service.server.status import details_of, metadata_of, status_of
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER_S = 0.2
+# For those who are refused because the server ends: long enough that they do not come again and again, and
+# shorter than most callers are ready to wait, so that they read why and go elsewhere.
+_HOLD_S = 0.5
 
 
 class CallObserver(Protocol):
@@ -99,7 +102,7 @@ class Gate:
         """
         with self._changed:
             if self._closed is not None:
-                self._changed.wait_for(lambda: not self._held)
+                self._changed.wait_for(lambda: not self._held, _HOLD_S)
                 raise Unavailable(f"{self._closed}; try again, or send the request to another server")
             if self._inside == self._most:
                 raise Overloaded(

@@ -39,8 +39,8 @@ from trunkline_service.settings import Settings
 
 _log = logging.getLogger(__name__)
 CHILD = (sys.executable, "-P", "-m", "trunkline_service.server.processes.child")
-# Above what a process was given to drain: requests still being sent, the last bytes of replies, closing files.
-_MARGIN_S = 10.0
+# Above what a process was given to drain: refusing those who still come, the last bytes of replies, closing files.
+_MARGIN_S = 5.0
 _WATCH_EVERY_S = 1.0
 # Those that others need end after them.
 _ORDER = ("front", "data", "device")
