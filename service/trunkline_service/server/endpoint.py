@@ -121,7 +121,7 @@ class Endpoint:
     def drain(self, drain_s: float) -> None:
         """Finishes what was taken within ``drain_s`` seconds, then lets the port go."""
         until = self._clock() + drain_s
-        quiet_s = _QUIET_S if all(gate.wait_empty(0) for gate in self._gates) else _QUIET_AFTER_WORK_S
+        quiet_s = _QUIET_S if all(gate.is_empty for gate in self._gates) else _QUIET_AFTER_WORK_S
         for gate in self._gates:
             gate.wait_empty(max(0.0, until - self._clock()))
         # Callers that try again at once would never let it be quiet, so they are told only when they know that

@@ -69,6 +69,11 @@ class Gate:
         """Whether work is taken."""
         return self._closed is None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no work is under way."""
+        return self._inside == 0
+
     def open(self) -> None:
         """Takes work from now on."""
         self._closed = None
