@@ -88,4 +88,6 @@ def stream(
                 return
     finally:
         gone.set()
-        worker.join()
+        # The collector ends a stream that nobody holds any more in whatever thread it runs: in the worker, too.
+        if worker is not threading.current_thread():
+            worker.join()
