@@ -1,17 +1,21 @@
-"""Backbones that are small enough to export in a second or two."""
+"""Backbones, and files of ONNX, that are small enough to export in a second or two."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import pytest
+from tests.export.onnx_networks import TRANSFORM, Change, network
 
 from trunkline_service.models.repository import ModelRepository
 
 if TYPE_CHECKING:
     from trunkline_export.backbone import Backbone
+    from trunkline_export.joining.network import OnnxNetwork
 
 MakeBackbone = Callable[..., "Backbone"]
 
@@ -100,3 +104,50 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return asked
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Saves the small network of ONNX, changed if wanted."""
+
+    def save(change: Change | None = None, name: str = "net.onnx", **options: Any) -> Path:
+        model = network(**options)
+        if change is not None:
+            change(model)
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        onnx.save_model(model, path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def transform(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the --preprocess file; fields that are None are left out."""
+
+    def save(**fields: Any) -> Path:
+        path = tmp_path / "transform.json"
+        found = {key: value for key, value in (TRANSFORM | fields).items() if value is not None}
+        path.write_text(json.dumps(found))
+        return path
+
+    return save
+
+
+@pytest.fixture
+def load(write: Any, transform: Any) -> Callable[..., OnnxNetwork]:
+    """Loads the small network of ONNX, cut at its vector."""
+    pytest.importorskip("torch", reason="needs the export extra")
+
+    from trunkline_export.sources.onnx import OnnxRequest, load_onnx
+
+    def read(
+        path: Path | None = None,
+        output: str | None = "vector",
+        fields: dict[str, Any] | None = None,
+        **request: Any,
+    ) -> OnnxNetwork:
+        return load_onnx(path or write(), OnnxRequest(output, transform(**(fields or {})), **request))
+
+    return read

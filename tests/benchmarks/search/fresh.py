@@ -19,6 +19,8 @@ DIM, ADDED, K = 128, 1000, 10
 NAME = "fresh"
 READERS = 2
 
+Span = tuple[float, float]
+
 
 def table(home: Path, quick: bool, rows: int, threads: int) -> Iterator[dict[str, str]]:
     """A row for the latency, one for what was seen."""
@@ -30,14 +32,16 @@ def table(home: Path, quick: bool, rows: int, threads: int) -> Iterator[dict[str
     server = Running("serve", data=str(home), threads=threads, flat_rows=flat_rows(rows))
     writer = Running("write", data=str(home))
     writer.line()
-    turns, window = (3, 2.0) if quick else (20, 20.0)
+    turns, slice_s = (3, 0.5) if quick else (30, 1.0)
     with trunkline.Client(server.line()["address"]) as client:
-        before = Readers(client)
-        time.sleep(window)
-        quiet = before.end()
-        during = Readers(client)
+        readers = Readers(client)
+        time.sleep(slice_s)
+        between: list[Span] = []
+        during: list[Span] = []
         seen, waits, seconds = 0, [], []
+        # Taken in turns, so that both meet the same machine.
         for turn in range(turns):
+            between.append(waited(slice_s, time.perf_counter()))
             started = time.perf_counter()
             added = writer.ask(start=10_000_000 + turn * ADDED, seed=100 + turn)
             seconds.append(added["seconds"])
@@ -46,15 +50,17 @@ def table(home: Path, quick: bool, rows: int, threads: int) -> Iterator[dict[str
             found = client.search(NAME, vectors=asked, space_id=made.SPACE, k=1)
             waits.append(time.perf_counter() - acknowledged)
             seen += found.ids[0] == [added["id"]]
-            time.sleep(max(0.0, window / turns - (time.perf_counter() - started)))
-        busy = during.end()
+            during.append(waited(slice_s, started))
+        spent = readers.end()
         kind = found.index_kind
     writer.end()
     server.end()
-    calm, stirred = (1000 * percentile(times, 0.99) for times in (quiet, busy))
+    stirred, calm = within(spent, during), within(spent, between)
+    p99s = [1000 * percentile(times, 0.99) for times in (stirred, calm)]
     yield {
-        "what": f"{ADDED:,} rows at a time into {rows:,} ({kind}): p99 of a search meanwhile / before",
-        "measured": f"{stirred / calm:.2f} ({stirred:.1f} ms of {len(busy)}, {calm:.1f} of {len(quiet)})",
+        "what": f"{ADDED:,} rows at a time into {rows:,} ({kind}): p99 of a search in the second of an addition / "
+        "in the seconds between",
+        "measured": f"{p99s[0] / p99s[1]:.2f} ({p99s[0]:.1f} ms of {len(stirred)}, {p99s[1]:.1f} of {len(calm)})",
         "asked": "<= 2",
     }
     yield {
@@ -65,23 +71,34 @@ def table(home: Path, quick: bool, rows: int, threads: int) -> Iterator[dict[str
     }
 
 
+def waited(seconds: float, since: float) -> Span:
+    """From then to so many seconds later, or to now."""
+    time.sleep(max(0.0, since + seconds - time.perf_counter()))
+    return since, time.perf_counter()
+
+
+def within(searches: list[Span], spans: list[Span]) -> list[float]:
+    """Seconds of each search that began in one of some spans."""
+    return [end - began for began, end in searches if any(start <= began < stop for start, stop in spans)]
+
+
 class Readers:
     """Searches without a pause, one query a call, until they are ended."""
 
     def __init__(self, client: object) -> None:
         self._client = client
         self._stop = threading.Event()
-        self._spent: list[float] = []
+        self._spans: list[Span] = []
         self._threads = [threading.Thread(target=self._read, args=(at,)) for at in range(READERS)]
         for thread in self._threads:
             thread.start()
 
-    def end(self) -> list[float]:
-        """Seconds of each search."""
+    def end(self) -> list[Span]:
+        """When each search began, and when it ended."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        return self._spent
+        return self._spans
 
     def _read(self, number: int) -> None:
         queries = made.clustered(256, DIM, 50 + number)
@@ -90,7 +107,7 @@ class Readers:
             started = time.perf_counter()
             asked = queries[turn % len(queries)][None]
             self._client.search(NAME, vectors=asked, space_id=made.SPACE, k=K)
-            self._spent.append(time.perf_counter() - started)
+            self._spans.append((started, time.perf_counter()))
             turn += 1
 
 

@@ -1,153 +1,27 @@
+"""Ridge heads: of values, classes and labels, on what they are judged, and how they are calibrated."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.heads.evaluation.evaluate import Evaluation
 from trunkline_service.heads.evaluation.multi_label import MultiLabelEvaluation
 from trunkline_service.heads.evaluation.regression import RegressionEvaluation
 from trunkline_service.heads.kinds import ridge
-from trunkline_service.heads.kinds.judged import sigmoid
 from trunkline_service.heads.kinds.platt import fit_platt
 from trunkline_service.heads.kinds.ridge import fit_ridge
 from trunkline_service.heads.network import Linear
 from trunkline_service.heads.options import FitOptions
-from trunkline_service.heads.solver.ridge import FoldPath, LeaveOneOut
+from trunkline_service.heads.solver.ridge import FoldPath
 from trunkline_service.heads.training.folds import make_folds
 from trunkline_service.heads.training.training_set import TrainingSet
 
 Make = Callable[..., TrainingSet]
-ALPHAS = np.geomspace(1e-3, 1e4, 15)
-
-
-def problem(
-    seed: int, rows: int, dim: int, outputs: int, shape: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, targets and weights, of a shape that is hard for a solver."""
-    generator = np.random.default_rng(seed)
-    x = generator.normal(size=(rows, dim)) + generator.normal(size=dim)
-    if shape == "collinear":
-        x[:, dim // 2 :] = x[:, : dim - dim // 2]
-    elif shape == "constant":
-        x[:, 0] = 3.0
-    elif shape == "duplicates":
-        x[rows // 2 :] = x[: rows - rows // 2]
-    x = x.astype(np.float32)
-    y = x @ generator.normal(size=(dim, outputs)) + generator.normal(size=(rows, outputs))
-    return x, y, generator.uniform(0.2, 3.0, rows)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    rows=st.integers(3, 40),
-    dim=st.integers(1, 40),
-    outputs=st.integers(1, 3),
-    shape=st.sampled_from(["plain", "collinear", "constant", "duplicates"]),
-    weighted=st.booleans(),
-)
-def test_leave_one_out_is_scikit_learns_ridge_cv(
-    seed: int, rows: int, dim: int, outputs: int, shape: str, weighted: bool
-) -> None:
-    from sklearn.linear_model import RidgeCV
-
-    x, y, weights = problem(seed, rows, dim, outputs, shape)
-    weights = weights if weighted else np.ones(rows)
-    reference = RidgeCV(ALPHAS, store_cv_results=True).fit(x.astype(np.float64), y, sample_weight=weights)
-    path = LeaveOneOut(x, y, weights=weights if weighted else None)
-    errors = path.errors(ALPHAS)
-    theirs = reference.cv_results_.reshape(rows, outputs, -1).mean(axis=0).T * rows / weights.sum()
-    np.testing.assert_allclose(errors, theirs, rtol=1e-6, atol=1e-9 * np.abs(theirs).max())
-    chosen = ALPHAS[errors.mean(axis=1).argmin()]
-    # Two penalties of the same error up to rounding are both right.
-    best = theirs.mean(axis=1)
-    assert best[list(ALPHAS).index(chosen)] == pytest.approx(best.min(), rel=1e-6)
-    if chosen == reference.alpha_:
-        coefficients, intercepts = path.spectrum.linear(np.full(outputs, chosen))
-        scale = 1e-9 + np.abs(reference.coef_).max()
-        np.testing.assert_allclose(coefficients, reference.coef_.reshape(outputs, -1), atol=1e-6 * scale)
-        np.testing.assert_allclose(intercepts, np.ravel(reference.intercept_), atol=1e-5 * (1 + scale))
-
-
-@pytest.mark.parametrize("transform", ["none", "standardise", "whiten"])
-@pytest.mark.parametrize(("rows", "dim"), [(30, 5), (12, 30)])
-def test_leaving_a_row_out_is_fitting_without_it(rows: int, dim: int, transform: Any) -> None:
-    from sklearn.linear_model import Ridge
-
-    x, y, weights = problem(0, rows, dim, 2, "plain")
-    mean = np.average(x.astype(np.float64), weights=weights, axis=0)
-    moved = x - mean
-    covariance = (moved * weights[:, None]).T @ moved / weights.sum()
-    seen = moved
-    if transform == "standardise":
-        seen = moved / np.sqrt(np.diag(covariance))
-    elif transform == "whiten":
-        values, vectors = np.linalg.eigh(covariance)
-        kept = values > 1e-6 * values[-1]
-        seen = moved @ vectors[:, kept] / np.sqrt(values[kept])
-    alphas = np.array([0.3, 7.0])
-    path = LeaveOneOut(x, y, weights=weights, transform=transform)
-    predicted = path.predictions(alphas)
-    for i in range(0, rows, 5):
-        others = np.arange(rows) != i
-        for m, alpha in enumerate(alphas):
-            model = Ridge(alpha).fit(seen[others], y[others, m], sample_weight=weights[others])
-            assert predicted[i, m] == pytest.approx(model.predict(seen[i : i + 1])[0], rel=1e-7)
-    np.testing.assert_allclose(
-        path.errors(alphas)[[0, 1], [0, 1]],
-        np.average((predicted - y) ** 2, weights=weights, axis=0),
-        rtol=1e-9,
-    )
-
-
-@pytest.mark.parametrize("transform", ["none", "standardise", "whiten"])
-@pytest.mark.parametrize(("rows", "dim"), [(40, 5), (20, 30)])
-def test_folds_are_fits_without_them(rows: int, dim: int, transform: Any) -> None:
-    x, y, weights = problem(1, rows, dim, 2, "plain")
-    assigned = np.arange(rows) % 4 - 1
-    path = FoldPath(x, y, assigned, weights=weights, transform=transform)
-    alphas = np.array([0.5, 4.0])
-    predicted = path.predictions(alphas)
-    np.testing.assert_array_equal(np.isnan(predicted).any(axis=1), assigned < 0)
-    for fold in range(3):
-        mine = assigned == fold
-        alone = LeaveOneOut(x[~mine], y[~mine], weights=weights[~mine], transform=transform)
-        coefficients, intercepts = alone.spectrum.linear(alphas)
-        np.testing.assert_allclose(predicted[mine], x[mine] @ coefficients.T + intercepts, rtol=1e-6)
-    whole = LeaveOneOut(x, y, weights=weights, transform=transform)
-    for ours, expected in zip(path.spectrum.linear(alphas), whole.spectrum.linear(alphas), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-9)
-
-
-def test_threads_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y, weights = problem(2, 50, 4, 2, "plain")
-    expected = LeaveOneOut(x, y, weights=weights)
-    monkeypatch.setattr("trunkline_service.heads.solver.ridge._ROWS", 7)
-    monkeypatch.setattr("trunkline_service.heads.solver.ridge._KEPT", 0)
-    monkeypatch.setattr("trunkline_service.heads.solver.ridge._COEFFICIENTS", 30)
-    with ThreadPoolExecutor(2) as executor:
-        path = LeaveOneOut(x, y, weights=weights, executor=executor)
-        np.testing.assert_allclose(path.errors(ALPHAS), expected.errors(ALPHAS), rtol=1e-9)
-        folds = FoldPath(x, y, np.arange(50) % 3, executor=executor).errors(ALPHAS)
-    np.testing.assert_allclose(folds, FoldPath(x, y, np.arange(50) % 3).errors(ALPHAS), rtol=1e-9)
-
-
-@pytest.mark.parametrize("dim", [4, 60])
-def test_errors_among_some_rows(dim: int) -> None:
-    x, y, weights = problem(3, 50, dim, 2, "plain")
-    some = np.arange(50) % 3 == 0
-    for path in (LeaveOneOut(x, y, weights=weights), FoldPath(x, y, np.arange(50) % 4, weights=weights)):
-        path.errors(ALPHAS)
-        predicted = path.predictions(np.full(2, ALPHAS[4]))
-        expected = np.average((predicted - y)[some] ** 2, weights=weights[some], axis=0)
-        np.testing.assert_allclose(path.errors(ALPHAS, some)[4], expected, rtol=1e-9)
 
 
 def test_of_many_outputs_some_rows_judge_the_penalties(clouds: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,45 +176,6 @@ def test_balanced_is_refused_where_there_are_no_single_classes(tags: Make, value
             fit_ridge(data, FitOptions(class_weight="balanced"))
 
 
-def test_platt_scaling_finds_slope_and_offset_again() -> None:
-    generator = np.random.default_rng(0)
-    scores = generator.normal(size=(20_000, 3)) * [0.1, 1.0, 20.0] + [0.0, 3.0, -40.0]
-    slope, offset = np.array([30.0, 2.0, 0.1]), np.array([0.5, -7.0, 3.0])
-    indicator = generator.random(scores.shape) < sigmoid(scores * slope + offset)
-    found_slope, found_offset = fit_platt(scores, indicator)
-    np.testing.assert_allclose(found_slope, slope, rtol=0.1)
-    np.testing.assert_allclose(found_offset, offset, rtol=0.1, atol=0.1)
-
-
-def test_platt_scaling_is_the_logistic_regression_on_smoothed_targets() -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    generator = np.random.default_rng(1)
-    scores = generator.normal(size=(60, 1))
-    indicator = scores + generator.normal(size=(60, 1)) > 0.4
-    having = indicator.sum()
-    high, low = (having + 1) / (having + 2), 1 / (60 - having + 2)
-    target = np.where(indicator, high, low)[:, 0]
-    reference = LogisticRegression(C=1e10, tol=1e-10).fit(
-        np.concatenate([scores, scores]), [1] * 60 + [0] * 60, sample_weight=[*target, *(1 - target)]
-    )
-    slope, offset = fit_platt(scores, indicator)
-    assert slope[0] == pytest.approx(reference.coef_[0, 0], rel=1e-4)
-    assert offset[0] == pytest.approx(reference.intercept_[0], rel=1e-4, abs=1e-5)
-
-
-def test_platt_scaling_without_signal_is_the_share_of_rows() -> None:
-    indicator = np.tile([[True, False]], (10, 1)) & (np.arange(10) < 4)[:, None]
-    constant = np.zeros((10, 2))
-    slope, offset = fit_platt(constant, indicator)
-    np.testing.assert_array_equal(slope, 0)
-    np.testing.assert_allclose(sigmoid(offset[None])[0], [(4 * 5 / 6 + 6 / 8) / 10, 1 / 12], rtol=1e-6)
-    wrong_way, _ = fit_platt(-indicator.astype(np.float64), indicator)
-    assert wrong_way[0] == 0
-    separable, _ = fit_platt(indicator.astype(np.float64), indicator)
-    assert 1 < separable[0] < 100
-
-
 def test_folds_are_those_of_the_data(values: Make) -> None:
     data = values(groups=[str(i // 3) for i in range(60)])
     head = fit_ridge(data, FitOptions(grid=(1.0,), seed=3))
@@ -381,17 +216,6 @@ def test_weights_count_in_the_figures(values: Make, validation: bool) -> None:
     (errors,) = head.hyper_parameters["grid_squared_error"]
     squares = (truth - said)[:, 0] ** 2
     assert errors[0] == pytest.approx(np.average(squares, weights=weights[held_out]), rel=1e-3)
-
-
-def test_weighted_platt_scaling_sees_heavy_rows_alone() -> None:
-    generator = np.random.default_rng(2)
-    scores = generator.normal(size=(400, 2))
-    indicator = scores + generator.normal(size=(400, 2)) > 0
-    light = np.arange(400) % 2 == 0
-    mixed = np.where(light[:, None], ~indicator, indicator)
-    found = fit_platt(scores, mixed, np.where(light, 1e-9, 5.0))
-    np.testing.assert_allclose(found, fit_platt(scores[~light], indicator[~light]), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(fit_platt(scores, indicator, np.full(400, 3.0)), fit_platt(scores, indicator))
 
 
 def test_few_whitened_rows_are_held_out_in_folds(clouds: Make) -> None:

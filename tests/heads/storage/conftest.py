@@ -1,22 +1,27 @@
-"""Heads that say who they are: what the tests of storage save and load."""
+"""Heads that say who they are, and registries that save and load them, in a folder and in an object store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trunkline_service.heads.fitted import FittedHead
 from trunkline_service.heads.network import Linear, Network
+from trunkline_service.heads.storage.registry import HeadRegistry
 
 SPACE = "sp1-" + "0123456789abcdef" * 2
 CLASSES = tuple(f"c{index}" for index in range(12))
 DIM = 3
 
+Saying = Callable[..., FittedHead]
+Opening = Callable[..., HeadRegistry]
+
 
 @pytest.fixture(scope="session")
-def saying() -> Callable[..., FittedHead]:
+def saying() -> Saying:
     """``saying(3)`` answers class ``c3`` whatever it is asked; it was fitted on nothing."""
 
     def make(index: int = 0, *notes: str) -> FittedHead:
@@ -46,3 +51,30 @@ def saying() -> Callable[..., FittedHead]:
 def s3_data(s3_bucket: str) -> str:
     """A data URI in a bucket of its own."""
     return f"{s3_bucket}/data"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Opening:
+    """Registries over the same data, each without any memory of the others."""
+    data = tmp_path if request.param == "folder" else request.getfixturevalue("s3_data")
+    return lambda **options: HeadRegistry(data, **options)
+
+
+@pytest.fixture
+def registry(opening: Opening) -> HeadRegistry:
+    return opening()
+
+
+@pytest.fixture
+def three(registry: HeadRegistry, saying: Saying) -> HeadRegistry:
+    """A registry with versions 1 to 3 of ``flowers``; version n answers ``cn``."""
+    for version in (1, 2, 3):
+        registry.save(saying(version), "flowers")
+    return registry
+
+
+def answer(registry: HeadRegistry, ref: str) -> str:
+    """The class that a head answers."""
+    head = registry.load(ref)
+    rows = head.probabilities(np.zeros((1, 3), np.float32), head.card.space_id)
+    return head.card.classes[int(rows[0].argmax())]
