@@ -27,6 +27,7 @@ from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import StorageError
 from trunkline_service.index.following import flat_view, follow
+from trunkline_service.index.segment import Part
 from trunkline_service.index.view import View
 
 SPEC = CollectionSpec(space_id="sp1-a", dim=2, model="tiny@1", artifact_id="ar1-a", decode="exact")
@@ -67,6 +68,11 @@ def indexed(view: View) -> View:
     (first, *rest) = view.parts
     segment = replace(first.segment, approximate=Sighted(first.segment.vectors), levels=levels_of(1))
     return replace(view, parts=(replace(first, segment=segment), *rest))
+
+
+def held(part: Part) -> tuple[int, int]:
+    """The very structure, and the very vectors."""
+    return id(part.segment.approximate), id(part.segment.vectors)
 
 
 class FollowingMachine(RuleBasedStateMachine):
@@ -149,8 +155,9 @@ class FollowingMachine(RuleBasedStateMachine):
         assert before.parts is parts
         assert all((part.alive == old).all() for part, old in zip(parts, alive, strict=True))
         structured = [part for part in view.parts if part.segment.approximate is not None]
-        assert [part.segment for part in structured] == [
-            part.segment for part in before.parts if part.segment.approximate is not None
+        # What the structure holds stays, whatever is written beside the vectors.
+        assert [held(part) for part in structured] == [
+            held(part) for part in before.parts if part.segment.approximate is not None
         ]
         assert view.parts[: len(structured)] == tuple(structured)
         self.views[which] = view
@@ -274,6 +281,36 @@ def test_what_has_a_structure_stays_as_it_is_however_much_of_it_died(collection:
     view = follow(view, collection.fragments())
     assert [part.segment for part in view.parts] == [segment]
     assert len(view) == 0
+
+
+def test_what_has_a_structure_keeps_the_rows_that_many_were_relabelled(collection: Collection) -> None:
+    write(collection, **{f"n{number:02}": number for number in range(40)})
+    first = view = indexed(flat_view(collection.fragments()))
+    written = collection.version
+    collection.relabel_where("other", "id >= ?", ["n10"])
+    view = follow(view, collection.fragments())
+    assert ([part.living for part in view.parts], held(view.parts[0])) == ([40], held(first.parts[0]))
+    assert view.texts(np.arange(40), "labels") == ["n"] * 10 + ["other"] * 30
+    assert first.texts(np.arange(40), "labels") == ["n"] * 40
+    # Some of them change, and their vectors with them; others are gone.
+    write(collection, **{f"n{number:02}": number + 90 for number in range(20)})
+    collection.delete(["n39"])
+    view = follow(view, collection.fragments())
+    assert ([part.living for part in view.parts], held(view.parts[0])) == ([19, 20], held(first.parts[0]))
+    assert contents(view) == contents(flat_view(collection.fragments()))
+    collection.restore(written)
+    view = follow(view, collection.fragments())
+    assert [part.living for part in view.parts] == [40]
+    assert contents(view) == contents(first)
+
+
+def test_a_few_relabelled_rows_are_not_worth_a_copy_of_all_texts(collection: Collection) -> None:
+    write(collection, **{f"n{number:02}": number for number in range(100)})
+    first = view = indexed(flat_view(collection.fragments()))
+    collection.relabel({"n00": "other", "n99": "other"})
+    view = follow(view, collection.fragments())
+    assert view.parts[0].segment is first.parts[0].segment
+    assert [part.living for part in view.parts] == [98, 2]
 
 
 def test_a_version_that_was_removed_meanwhile_is_an_error(collection: Collection) -> None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.collections.fragments import Fragments, Stamps
-from trunkline_service.index.segment import Part, at_fragments, concatenated, read_part
+from trunkline_service.collections.fragments import FragmentRows, Fragments, Stamps
+from trunkline_service.index.reading import read_rows
+from trunkline_service.index.segment import Part, Segment, at_fragments, concatenated
 from trunkline_service.index.view import View
 
 # A part is merged into the one before it once it is half as large, so there are few of them, and a row is
@@ -17,11 +18,14 @@ from trunkline_service.index.view import View
 _RATIO = 2
 # A part of which so little lives is written anew.
 _LIVING = 0.5
+# An index of which this share was written anew is compared with what was written: where the vectors are the
+# same, as after a relabelling, the rows stay in it. Fewer are not worth a copy of its texts.
+_RENEWED = 0.05
 
 
 def flat_view(fragments: Fragments) -> View:
     """A version without an index."""
-    part = read_part(fragments)
+    part = read_rows(fragments).part
     parts = () if part is None else (part,)
     return View(fragments.uid, fragments.version, fragments.spec, fragments.keys, parts)
 
@@ -51,9 +55,12 @@ def follow(view: View, now: Fragments) -> View:
     if unknown.any():
         wanted = stamps.only(unknown)
         keys = [now.keys[index] for index in np.unique(wanted.fragment).tolist()]
-        added = read_part(now, keys, wanted.row_ids, int(wanted.written.min()))
-        if added is not None:
-            parts.append(added)
+        known = _worth_renewing(parts, wanted)
+        read = read_rows(now, keys, wanted.row_ids, int(wanted.written.min()), known)
+        if read.same is not None:
+            parts[0] = _renewed(parts[0], read.same)
+        if read.part is not None:
+            parts.append(read.part)
     return replace(view, version=now.version, spec=now.spec, keys=now.keys, parts=_tidied(parts))
 
 
@@ -80,6 +87,24 @@ def _placed(
         fragment[at] = stamps.fragment[here]
         placed.append(at_fragments(part, alive, fragment.astype(np.int32, copy=False)))
     return placed, unknown
+
+
+def _worth_renewing(parts: Sequence[Part], wanted: Stamps) -> Segment | None:
+    """The indexed segment, where many of its rows were written anew."""
+    if not parts or parts[0].segment.approximate is None:
+        return None
+    segment = parts[0].segment
+    again = int(np.count_nonzero(segment.positions_of(wanted.row_ids) >= 0))
+    return segment if again >= _RENEWED * len(segment) else None
+
+
+def _renewed(part: Part, rows: FragmentRows) -> Part:
+    """The part with rows that were written anew, and have the vectors that it has of them."""
+    at = part.segment.positions_of(rows.stamps.row_ids)
+    alive, fragment = part.alive.copy(), part.fragment.copy()
+    alive[at] = True
+    fragment[at] = rows.stamps.fragment
+    return at_fragments(replace(part, segment=part.segment.renewed(at, rows)), alive, fragment)
 
 
 def _tidied(parts: Sequence[Part]) -> tuple[Part, ...]:

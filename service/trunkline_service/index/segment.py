@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.collections.fragments import FragmentRows, Fragments, joined_stamps
+from trunkline_service.collections.fragments import FragmentRows
 from trunkline_service.index.card import Level
 from trunkline_service.index.exact import half_squares_of
 from trunkline_service.index.kinds.approximate import Approximate
-from trunkline_service.index.metric import normalise_into
-
-# As for `collections.matrix`: larger batches are mapped anew, page by page.
-_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +70,24 @@ class Segment:
         found = np.minimum(np.searchsorted(known, row_ids), len(known) - 1)
         positions = found if order is None else order[found]
         return np.where(known[found] == row_ids, positions, -1).astype(np.int64, copy=False)
+
+    def renewed(self, at: NDArray[np.int64], rows: FragmentRows) -> Segment:
+        """The same vectors, and what a later version wrote beside those of some rows.
+
+        Args:
+            at: int64 (m,), where the rows are.
+            rows: m rows; their vectors are not looked at.
+        """
+        import pyarrow as pa
+
+        written, taken = self.written.copy(), np.arange(len(self))
+        written[at] = rows.stamps.written
+        taken[at] = len(self) + np.arange(len(at))
+        texts = {
+            name: pa.concat_arrays([getattr(self, name), getattr(rows, name)]).take(pa.array(taken))
+            for name in ("ids", "labels", "sources")
+        }
+        return replace(self, written=written, **texts)
 
     @cached_property
     def half_squares(self) -> NDArray[np.float32]:
@@ -153,60 +167,6 @@ def concatenated(parts: Sequence[Part]) -> Part:
         ),
     )
     return whole(joined, np.concatenate([part.fragment for part in kept]))
-
-
-def read_part(
-    fragments: Fragments,
-    keys: Sequence[str] | None = None,
-    wanted: NDArray[np.uint64] | None = None,
-    written_since: int = 0,
-) -> Part | None:
-    """Rows of a version as a part of their own; None where there are none.
-
-    Args:
-        fragments: The version.
-        keys: Of the fragments to read; None for all.
-        wanted: uint64 (n,), the row ids to read; None for all of those fragments.
-        written_since: The least version that wrote one of them.
-    """
-    most = fragments.count() if wanted is None else len(wanted)
-    matrix = np.empty((most, fragments.spec.dim), np.float32)
-    end = 0
-    batches: list[FragmentRows] = []
-    for found in fragments.batches(keys, written_since, _BATCH_ROWS):
-        batch = found if wanted is None else _only(found, wanted)
-        if not len(batch.stamps.row_ids):
-            continue
-        start, end = end, end + len(batch.embeddings)
-        matrix[start:end] = batch.embeddings
-        batches.append(batch._replace(embeddings=matrix[:0]))
-    if not end:
-        return None
-    vectors = matrix[:end]
-    if fragments.spec.metric == "cosine":
-        normalise_into(vectors, vectors)
-    return _part(batches, vectors)
-
-
-def _part(batches: Sequence[FragmentRows], vectors: NDArray[np.float32]) -> Part:
-    import pyarrow as pa
-
-    stamps = joined_stamps([batch.stamps for batch in batches])
-    texts = (
-        pa.concat_arrays([getattr(batch, name) for batch in batches]) for name in ("ids", "labels", "sources")
-    )
-    return whole(Segment(stamps.row_ids, stamps.written, vectors, *texts), stamps.fragment)
-
-
-def _only(batch: FragmentRows, wanted: NDArray[np.uint64]) -> FragmentRows:
-    at = np.flatnonzero(np.isin(batch.stamps.row_ids, wanted))
-    if len(at) == len(batch.stamps.row_ids):
-        return batch
-    return FragmentRows(
-        batch.stamps.only(at),
-        batch.embeddings[at],
-        *(column.take(at) for column in (batch.ids, batch.labels, batch.sources)),
-    )
 
 
 def at_fragments(part: Part, alive: NDArray[np.bool_], fragment: NDArray[np.int32]) -> Part:

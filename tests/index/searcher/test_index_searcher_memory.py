@@ -17,8 +17,8 @@ from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.index import following
 from trunkline_service.index.following import flat_view
+from trunkline_service.index.reading import read_rows
 from trunkline_service.index.searcher import Searcher, SearchPolicy
-from trunkline_service.index.segment import read_part
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     calls: list[str] = []
     monkeypatch.setattr(
         following,
-        "read_part",
-        lambda now, *rest: (calls.append("all") if not rest else None, read_part(now, *rest))[1],
+        "read_rows",
+        lambda now, *rest: (calls.append("all") if not rest else None, read_rows(now, *rest))[1],
     )
     return lambda: len(calls)
 
@@ -64,12 +64,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     found: list[weakref.ref[Any]] = []
 
     def noted(now: Fragments, *rest: Any) -> Any:
-        part = read_part(now, *rest)
-        if part is not None:
-            found.append(weakref.ref(part.segment))
-        return part
+        read = read_rows(now, *rest)
+        if read.part is not None:
+            found.append(weakref.ref(read.part.segment))
+        return read
 
-    monkeypatch.setattr(following, "read_part", noted)
+    monkeypatch.setattr(following, "read_rows", noted)
     return found
 
 
@@ -109,14 +109,14 @@ def test_a_build_under_way_is_forgotten_too(
     parts: list[weakref.ref[Any]] = []
 
     def slow(now: Fragments, *rest: Any) -> Any:
-        part = read_part(now, *rest)
-        if part is not None:
-            parts.append(weakref.ref(part.segment))
+        rows = read_rows(now, *rest)
+        if rows.part is not None:
+            parts.append(weakref.ref(rows.part.segment))
         read.set()
         assert go_on.wait(30)
-        return part
+        return rows
 
-    monkeypatch.setattr(following, "read_part", slow)
+    monkeypatch.setattr(following, "read_rows", slow)
     searching = threading.Thread(target=lambda: ids(searcher, collection, 0, where="true"))
     searching.start()
     assert read.wait(30)
