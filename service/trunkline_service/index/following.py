@@ -55,8 +55,8 @@ def follow(view: View, now: Fragments) -> View:
     if unknown.any():
         wanted = stamps.only(unknown)
         keys = [now.keys[index] for index in np.unique(wanted.fragment).tolist()]
-        known = _worth_renewing(parts, wanted)
-        read = read_rows(now, keys, wanted.row_ids, int(wanted.written.min()), known)
+        held = _worth_renewing(parts, wanted)
+        read = read_rows(now, keys, wanted.row_ids, int(wanted.written.min()), held)
         if read.same is not None:
             parts[0] = _renewed(parts[0], read.same)
         if read.part is not None:
