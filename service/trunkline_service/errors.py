@@ -20,6 +20,7 @@ The tree, by whose fault it is and what mends it::
     |   +-- HeadNotFound
     |   +-- RowNotFound
     +-- FailedPrecondition          right in itself, wrong in this state
+    |   +-- LeaseLost               the right to build an index, while it was built
     |   +-- SpaceMismatch           vectors of two spaces would meet
     |   +-- DecodeModeMismatch
     |   +-- ModelFileError          not a model file, or a card that does not match it
@@ -161,6 +162,12 @@ class FailedPrecondition(TrunklineError):
     """Right in itself, wrong in this state."""
 
     reason = "failed_precondition"
+
+
+class LeaseLost(FailedPrecondition):
+    """The right to build an index was lost while it was built."""
+
+    reason = "lease_lost"
 
 
 class SpaceMismatch(FailedPrecondition):

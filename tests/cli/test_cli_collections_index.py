@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 import click.testing
-import numpy as np
 import pytest
 
 import trunkline
@@ -128,6 +127,9 @@ def test_recall_is_measured_after_what_else_is_asked(client):
         (("--kind", "tree"), "tree"),
         (("--memory", "-1"), "--memory"),
         (("--k", "1001"), "--k"),
+        (("--recall", "1.5"), "--recall"),
+        (("--recall", "0"), "--recall"),
+        (("--recall", "nan"), "it is NaN; give a number"),
     ],
 )
 def test_what_makes_no_sense_is_refused(client, words, said):
@@ -136,19 +138,55 @@ def test_what_makes_no_sense_is_refused(client, words, said):
 
 
 def test_what_people_read(client):
-    shown = run("--measure").stdout
+    shown = run().stdout
     assert "photos, version 7: ivf_flat, recall@10 0.995 (at least 0.991, by 200 queries)" in shown
     for words in (
         "auto, recall@10 of 0.99, at most 512 MiB",
-        "901,500; 1,500 of them changed since the build; 200 of the build are gone or changed",
-        "version 4, 2026-01-01T00:00:00+00:00, in 21.5 s, nlist 4,096, effort 4, 457.8 MiB in memory",
+        "901,500\n",
+        "1,500 rows were added or changed, compared one by one; "
+        "200 rows of the index are passed over, being deleted or changed\n",
+        "version 4, 2026-01-01 00:00:00 UTC, in 21.5 s, nlist 4,096, effort 4, 457.8 MiB in memory",
         "the fastest that reached 0.99",
         "as built",
-        "measured now: recall@10 0.995",
-        "over 900,000 rows",
     ):
         assert words in shown
     assert [line.split() for line in shown.splitlines() if "25,000" in line] == [["2", "0.9701", "25,000"]]
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
+def test_what_was_done_is_said_without_the_card(client):
+    measured = "photos, version 4: ivf_flat, recall@10 0.995 (at least 0.991, by 200 queries), measured now over 900,000 rows"
+    assert run("--measure").stdout.splitlines() == [measured]
+    noted = run("--kind", "auto", "--no-build")
+    assert noted.stdout.splitlines() == [
+        "photos: noted for the next build: auto, recall@10 of 0.99, at most 512 MiB; --memory kept from before"
+    ]
+    assert "to build it now: trunkline collections index photos --build" in noted.stderr
+    # A build is a new card, and first of all that.
+    both = run("--build", "--measure").stdout.splitlines()
+    assert both[0].startswith("photos, version 7: ivf_flat")
+    assert both[-1] == measured
+
+
+@pytest.mark.parametrize(("rows", "again"), [(3, False), (200_001, True)])
+def test_what_comes_after_an_index_that_was_dropped_is_said(client, rows, again):
+    client.info = dataclasses.replace(FLAT, rows=rows)
+    done = run("--drop")
+    said = "photos: dropped, with what was wished of it; a search compares every row now"
+    assert done.stdout.splitlines() == [said]
+    assert ("makes another one once the collection is searched" in done.stderr) is again
+    assert ("trunkline collections index photos --build" in done.stderr) is again
+
+
+def test_no_recall_is_rounded_to_a_1_that_it_is_not(client):
+    recall = dataclasses.replace(RECALL, measured=0.9998, low=0.99961)
+    level = trunkline.IndexLevel(4, dataclasses.replace(RECALL, measured=0.99998))
+    client.info = dataclasses.replace(
+        INFO, recall=recall, build=dataclasses.replace(BUILD, levels=(level,), recall=recall)
+    )
+    shown = run().stdout
+    assert "recall@10 0.9998 (at least 0.9996, by" in shown
+    assert ["up", "to", "10", "4", "0.99998", "0.9912"] in [line.split() for line in shown.splitlines()]
 
 
 def test_the_effort_of_each_number_of_neighbours_is_shown(client):
@@ -194,7 +232,7 @@ def test_a_decision_for_flat_is_no_build(client):
     )
     client.info = dataclasses.replace(FLAT, build=build, building=False)
     done = run()
-    assert "decided  version 4, 2026-01-01T00:00:00+00:00\n" in done.stdout
+    assert "decided  version 4, 2026-01-01 00:00:00 UTC\n" in done.stdout
     assert "MiB" not in done.stdout
     assert "--build" not in done.stderr
 
@@ -241,29 +279,3 @@ def test_what_programs_read(client):
     assert found["options"] == {"kind": "auto", "recall": 0.99, "k": 10, "memory_mb": 512}
     assert "measured" not in found
     assert json.loads(run("--measure", "--json").stdout)["measured"]["queries"] == 200
-
-
-def test_an_index_is_built_and_searched(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    vectors = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
-    with trunkline.open() as client:
-        info = client.create_collection("photos", space_id="mine", dim=8)
-        ids = [f"r{number}" for number in range(2000)]
-        client.upsert("photos", ids, vectors, space_id=info.space_id, decode="unknown")
-        exact = client.search("photos", ids=ids[:5], k=3).ids
-    built = json.loads(run("--kind", "hnsw", "--recall", "0.9", "--json").stdout)
-    assert (built["kind"], built["options"]["recall"], built["build"]["version"]) == (
-        "hnsw",
-        0.9,
-        info.version + 1,
-    )
-    assert built["recall"]["measured"] >= 0.9
-    done = click.testing.CliRunner().invoke(
-        trunkline_command, ["search", "--id", "r0", "--collection", "photos", "-k", "3", "--exact", "--json"]
-    )
-    (answer,) = json.loads(done.stdout)
-    assert answer["index"]["kind"] == "hnsw"
-    assert [hit["id"] for hit in answer["hits"]] == exact[0]
-    assert json.loads(run("--measure", "--queries", "50", "--json").stdout)["measured"]["queries"] == 50
-    dropped = json.loads(run("--drop", "--json").stdout)
-    assert (dropped["kind"], dropped["build"], dropped["options"]["kind"]) == ("flat", None, "auto")

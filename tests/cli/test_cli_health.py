@@ -46,6 +46,7 @@ def test_a_server_that_serves_needs_no_words(serve):
     done = health("--server", address, "--service", "one")
     assert done.exception is None
     assert done.output == f"{address}: SERVING\n"
+    assert health(address).output == f"{address}: SERVING\n"
     assert (
         f"{address}: NOT_FOUND (it has no service 'two')"
         in health("--server", address, "--service", "two").output
@@ -59,3 +60,19 @@ def test_what_does_not_answer_is_told_apart(serve, tmp_path):
     (tmp_path / "ca.pem").write_text("none")
     found = health("--server", address, "--tls-ca", str(tmp_path / "ca.pem"))
     assert "holds no certificate" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "give the server's address, as HOST:PORT or with --server HOST:PORT; neither was given"),
+        (("a:1", "--server", "b:2"), "a:1 and --server b:2 were given"),
+        (("localhost",), "it needs a port, e.g. 'localhost:50051'"),
+        (("--server", "localhost"), "it needs a port"),
+        (("https://localhost:1",), "leave the scheme out"),
+    ],
+)
+def test_an_address_is_given_once_with_its_port(words, said):
+    done = click.testing.CliRunner().invoke(trunkline_command, ["health", *words])
+    assert done.exit_code == 2
+    assert said in done.stderr

@@ -130,8 +130,11 @@ def test_groups_and_what_is_alike(search):
         line.split()
         for line in search(*east, "--collapse", "0.98", "--group-by", "label").stdout.splitlines()
     ]
-    assert lines[1] == ["score", "label", "group", "id", "and", "alike"]
-    assert lines[2][:5] == ["1.0000", "a", "a", "0", "10"]
+    # The label of a hit is its group.
+    assert lines[1] == ["score", "label", "id", "and", "alike"]
+    assert lines[2] == ["1.0000", "a", "0", "10"]
+    lines = search(*east, "--group-by", "split").stdout.splitlines()
+    assert lines[1].split() == ["score", "label", "id"]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,14 @@ def test_groups_and_what_is_alike(search):
         (("--id", "0", "--param", "x"), "--param belongs to --where"),
         (("--id", "0", "--per-group", "2"), "--per-group belongs to --group-by"),
         (("--id", "0", "--per-group", "0", "--group-by", "label"), "--per-group is 0"),
+        (("--id", "0", "--per-group", "1001", "--group-by", "label"), "it can be 1 to 1,000"),
+        (("--id", "0", "--min-version", "-1"), "'--min-version': -1"),
+        (("--id", "0", "--min-score", "nan"), "'--min-score': it is NaN"),
+        (("--id", "0", "--collapse", "nan"), "'--collapse': it is NaN"),
+        (("--id", "0", "--columns", "price,,n"), "a name is empty"),
+        (("--id", "0", "--columns", "n,price", "--columns", "n"), "n is given twice"),
+        (("--id", "0", "--server", "localhost"), "'--server': the address is 'localhost'; it needs a port"),
+        (("--id", "0", "--server", "http://localhost:1"), "leave the scheme out"),
         (("--id", "0", "--root", "."), "--root is about the page"),
         (("--vector", "absent.npy"), "does not exist"),
     ],
@@ -161,8 +172,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_opened(home, words, s
     ("words", "said"),
     [
         (("--min-version", "99"), "99"),
-        (("--min-version", "-1"), "min_version is -1"),
-        (("--min-score", "nan"), "min_score is NaN"),
         (("--where", "absent = 1"), "absent"),
         (("--where", "label = ?"), r"\?"),
         (("--group-by", "absent"), "absent"),
@@ -199,20 +208,24 @@ def test_files_that_are_no_vectors(search, home):
     assert "holds several arrays" in str(search("--vector", "several.npz", status=1).exception)
 
 
-def test_no_hits_are_explained(search, space):
-    east = ("--vector", "east.npy", "--space", space)
+def test_no_hits_are_explained(search, space, home):
+    np.save(home / "north.npy", np.array([[0.0, 1.0]], np.float32))
+    north = ("--vector", "north.npy", "--space", space)
     for words, said in (
         (("--where", "label = 'z'"), "no row meets the condition"),
-        (("--min-score", "1.5"), "no row scores 1.5 or more"),
-        (("--where", "label = 'a'", "--min-score", "2"), "no row that meets the condition scores 2 or more"),
+        (("--min-score", "0.8"), "no row scores 0.8 or more"),
+        (
+            ("--where", "label = 'a'", "--min-score", "0.7"),
+            "no row that meets the condition scores 0.7 or more",
+        ),
     ):
-        assert said in search(*east, *words).stdout
+        assert said in search(*north, *words).stdout
     assert "no other row meets the condition" in search("--id", "0", "--where", "id = '0'").stdout
     with trunkline.open() as client:
         client.delete("plane", [str(angle) for angle in range(10, 60, 10)])
         assert "there is no other row" in search("--id", "0").stdout
         client.delete("plane", ["0"])
-    assert "the collection has no rows" in search(*east).stdout
+    assert "the collection has no rows" in search(*north).stdout
 
 
 def test_scores_are_written_as_single_precision_means_them(search):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.clients.fake import Fake, content_of, refuse, unpacked, vector_of
 
-from trunkline_protos.v1 import common_pb2, search_pb2, search_pb2_grpc
+from trunkline_protos.v1 import collections_pb2, common_pb2, search_pb2, search_pb2_grpc
 
 
 class Search(search_pb2_grpc.SearchServicer):
@@ -17,6 +17,11 @@ class Search(search_pb2_grpc.SearchServicer):
         if not self.fake.multi_label:
             return {"label": "rose" if rank == 0 else None}
         return {"labels": [common_pb2.Labels(labels=["rose", "red"]), common_pb2.Labels(), None][rank]}
+
+    def metadata(self, rank, columns):
+        """By column the rank, null in the second hit; of the column "newer" nothing, as an older server."""
+        value = collections_pb2.Value(integer=rank) if rank != 1 else collections_pb2.Value()
+        return {name: value for name in columns if name != "newer"}
 
     def Search(self, request, context):
         contents = [content_of(image) for image in request.images]
@@ -38,6 +43,7 @@ class Search(search_pb2_grpc.SearchServicer):
                             source=f"{rank}.jpg",
                             group=f"g{rank}" if request.group_by and rank else None,
                             duplicates=[f"{name}-x"] * rank if request.HasField("collapse") else [],
+                            metadata=self.metadata(rank, request.columns),
                         )
                         for rank in range(request.k)
                     ]

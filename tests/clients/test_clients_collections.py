@@ -72,13 +72,32 @@ def test_upsert_goes_in_requests_of_bounded_size(fake, call, monkeypatch):
     matrix = vectors(10)
     ids = [f"i{index}" for index in range(10)]
     labels = [None, *"abcdefghi"]
-    version = call(fake, "upsert", "flowers", ids, matrix, space_id="s", labels=labels, splits=["test"] * 10)
+    told = []
+    said = {"labels": labels, "splits": ["test"] * 10, "progress": lambda *step: told.append(step)}
+    version = call(fake, "upsert", "flowers", ids, matrix, space_id="s", **said)
     assert version == 3
+    assert told == [("storing", 0.4), ("storing", 0.8), ("storing", 1.0)]
     assert [len(request.rows) for request in fake.requests] == [4, 4, 2]
     stored = [fake.stored[name] for name in ids]
     np.testing.assert_array_equal([vector for _row, vector in stored], matrix)
     assert [row.label if row.HasField("label") else None for row, _vector in stored] == labels
-    assert {request.decode for request in fake.requests} == {"exact"}
+
+
+@pytest.mark.parametrize(("said", "sent"), [({}, ""), ({"decode": "exact"}, "exact")])
+def test_the_decode_mode_is_the_collections_own_unless_it_is_told(fake, call, said, sent):
+    call(fake, "upsert", "flowers", ["a"], vectors(1), space_id="s", **said)
+    assert fake.requests[0].decode == sent
+
+
+def test_an_upsert_whose_progress_raises_is_ended(fake, call, monkeypatch):
+    monkeypatch.setattr(portions, "MAX_ENTRIES", 1)
+
+    def stop(_stage, _share):
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        call(fake, "upsert", "flowers", ["a", "b"], vectors(2), space_id="s", progress=stop)
+    assert len(fake.requests) == 1
 
 
 def test_no_request_is_larger_than_the_server_takes(serve, call):

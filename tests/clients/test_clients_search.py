@@ -93,10 +93,14 @@ def test_what_was_never_sent_promises_nothing(fake, call, tmp_path):
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"k": 0}, "k is 0"),
-        ({"k": 2.5}, "k is 2.5"),
-        ({"k": 2**32}, "k is 4294967296"),
+        ({"k": 0}, "k is 0; it can be 1 to 1,000"),
+        ({"k": 2.5}, "k is 2.5; it can be 1 to 1,000"),
+        ({"k": 2**32}, "k is 4294967296; it can be 1 to 1,000"),
+        ({"k": "5"}, "k is '5'; it can be 1 to 1,000"),
+        ({"k": None}, "k is None; it can be 1 to 1,000"),
+        ({"k": True}, "k is True; it can be 1 to 1,000"),
         ({"per_group": 0, "group_by": "label"}, "per_group is 0"),
+        ({"per_group": "2", "group_by": "label"}, "per_group is '2'; it can be 1 to 1,000"),
         ({"per_group": 2}, "without group_by="),
         ({"min_version": -1}, "min_version is -1"),
         ({"min_score": "high"}, "min_score is 'high'"),
@@ -121,6 +125,27 @@ def test_exactly_one_kind_of_query(fake, call):
 def test_rows_of_each_group_count_as_hits_of_a_reply(fake, call):
     call(fake, "search", "flowers", ids=[str(n) for n in range(21)], k=100, group_by="label", per_group=50)
     assert sorted(len(request.ids) for request in fake.requests) == [1, 20]
+
+
+def test_numbers_of_numpy_are_numbers(fake, call):
+    call(fake, "search", "flowers", ids="7", k=np.int64(3))
+    assert fake.requests[0].k == 3
+
+
+def test_no_vectors_ask_which_version_there_is(fake, call):
+    found = call(fake, "search", "flowers", vectors=VECTORS["vectors"][:0], space_id=SPACE)
+    assert (found.ids, found.version, found.index_kind, found.exact) == ([], 5, "flat", True)
+    (request,) = fake.requests
+    assert (request.HasField("embeddings"), request.embeddings.count, request.embeddings.dim) == (True, 0, 8)
+    assert request.space_id == SPACE
+    # A list of nothing has no length that could be right or wrong.
+    assert call(fake, "search", "flowers", vectors=[], space_id=SPACE).version == 0
+
+
+def test_no_vectors_are_refused_where_vectors_would_be(fake, call, refusal):
+    fake.refusals.append(refusal(grpc.StatusCode.NOT_FOUND, "there is no collection 'flowers'"))
+    with pytest.raises(trunkline.NotFound):
+        call(fake, "search", "flowers", vectors=VECTORS["vectors"][:0], space_id=SPACE)
 
 
 def test_an_index_is_told_whole(fake, call):

@@ -341,8 +341,7 @@ def test_a_collection_of_a_model(both):
             lambda c, n, s: c.upsert(n, ["a"], VECTORS[:1, :5], space_id=s, decode="unknown"),
             "'a'.*5 floats.*6",
         ),
-        (lambda c, n, s: c.upsert(n, ["a"], VECTORS[:1], space_id=s), "'unknown'.*'exact'"),
-        (lambda c, n, s: c.upsert_rows(n, [trunkline.Row("a", VECTORS[0])], space_id=s), "'a'.*not stated"),
+        (lambda c, n, s: c.upsert(n, ["a"], VECTORS[:1], space_id=s, decode="exact"), "'unknown'.*'exact'"),
         (
             lambda c, n, s: c.upsert(n, ["a"], VECTORS[:1], space_id=s, decode="unknown", model="tiny"),
             "model tiny@1",
@@ -359,7 +358,7 @@ def test_a_collection_of_a_model(both):
         (lambda c, n, s: c.rows(n, ["q", "r00"]), "no row 'q'"),
         (lambda c, n, s: c.rows(f"{n}@99", ["r00"]), "no version 99"),
         (lambda c, n, s: list(c.scan(n, ["nope"])), "no column 'nope'"),
-        (lambda c, n, s: list(c.scan(n, where="n = ?")), "takes 1 parameters"),
+        (lambda c, n, s: list(c.scan(n, where="n = ?")), "takes 1 parameter,"),
         (lambda c, n, s: list(c.scan(n, where="n = 1) OR (true")), "brackets"),
         (lambda c, n, s: list(c.scan(f"{n}@nope")), "no alias and no tag 'nope'"),
         (lambda c, n, s: c.relabel(n, {"r00": ("x",)}), "'r00'"),

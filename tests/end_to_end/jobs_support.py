@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 CLI = (sys.executable, "-m", "trunkline_service.cli.entry")
+DYING = Path(__file__).with_name("dying_job.py")
 
 
 def make_photos(root: Path, count: int, bad_every: int = 0) -> Path:
@@ -60,27 +59,38 @@ def assert_same_rows(got: list[dict[str, Any]], wanted: list[dict[str, Any]], bo
             assert np.abs(a - b).max() <= bound * max(1.0, np.abs(b).max())
 
 
+def commits_of(rows: int) -> int:
+    """So many commits at least a job makes of so many new rows with ``--commit-rows 64``.
+
+    A commit is begun as soon as it has 64, and the chunk that makes it full brings 64 at most.
+    """
+    return rows // 127
+
+
 def run_and_kill(
-    arguments: list[str], cwd: Path, chance: random.Random, longest_s: float, **options: Any
+    arguments: list[str], cwd: Path, chance: random.Random, most_commits: int, **options: Any
 ) -> bool:
-    """Runs the command line and kills it with SIGKILL at a random instant; True if it ended before."""
-    process = subprocess.Popen(
-        [*CLI, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    """Runs the command line and has it killed with SIGKILL at a random instant; True if it ended before.
+
+    It ends before only if it has fewer than ``most_commits`` commits to make; see `dying_job`.
+    """
+    commit = chance.randint(0, most_commits)
+    # Starting takes a second or more, a commit some hundredths or, into an object store, tenths of one.
+    pause = chance.uniform(0.0, 0.3 if commit else 2.0)
+    done = subprocess.run(
+        [sys.executable, str(DYING), str(commit), str(pause), *arguments],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        **options,
     )
-    try:
-        process.wait(chance.uniform(0.0, longest_s))
-    except subprocess.TimeoutExpired:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        return False
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    return True
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode == 0
 
 
-def seconds_of(arguments: list[str], cwd: Path, **options: Any) -> float:
-    """Runs the command line to its end; how long that took here and now."""
-    started = time.monotonic()
+def run_to_its_end(arguments: list[str], cwd: Path, **options: Any) -> None:
+    """Runs the command line."""
     done = subprocess.run([*CLI, *arguments], cwd=cwd, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
-    return time.monotonic() - started

@@ -22,7 +22,7 @@ OFTEN = ("--commit-seconds", "0.2", "--commit-rows", "64")
 def test_a_killed_job_ends_like_one_that_was_not(tmp_path, publish_tiny):
     publish_tiny(tmp_path / "models")
     photos = support.make_photos(tmp_path / "photos", 600, bad_every=50)
-    killed(tmp_path, photos, ["--model", "tiny"], KILLS)
+    killed(tmp_path, photos, 600, ["--model", "tiny"], KILLS)
 
 
 @pytest.mark.slow
@@ -30,22 +30,20 @@ def test_a_killed_job_ends_like_one_that_was_not(tmp_path, publish_tiny):
     "TRUNKLINE_KILLS" not in os.environ, reason="long; set TRUNKLINE_KILLS to a number of kills"
 )
 def test_a_killed_job_over_flowers(tmp_path, assets):
-    killed(tmp_path, assets / "images" / "flowers5", [], KILLS)
+    flowers = assets / "images" / "flowers5"
+    killed(tmp_path, flowers, sum(1 for _ in flowers.rglob("*.jpg")), [], KILLS)
 
 
-def killed(home, photos, more, kills):
+def killed(home, photos, rows, more, kills):
     job = ["embed", str(photos), *more, *OFTEN, "--into"]
-    whole = support.seconds_of([*job, "straight"], home)
-    start = support.seconds_of([*job, "straight"], home)
-    # Instants from before the first line of Python to a bit of progress: the job outlives all its kills.
-    longest = start + 1.5 * max(0.0, whole - start) / kills
+    support.run_to_its_end([*job, "straight"], home)
+    # So few commits between two kills that the job outlives all its kills.
+    most = support.commits_of(rows // kills)
     chance = random.Random(7)
-    ends = [support.run_and_kill([*job, "killed"], home, chance, longest) for _ in range(kills)]
-    print(
-        f"{ends.count(False)} of {kills} runs were killed; {whole:.1f} s in one go, {start:.1f} s of that to start"
-    )
-    assert ends.count(False) > kills // 2, "too few jobs were killed before their end"
-    support.seconds_of([*job, "killed"], home)
+    ends = [support.run_and_kill([*job, "killed"], home, chance, most) for _ in range(kills)]
+    print(f"{ends.count(False)} of {kills} runs were killed")
+    assert not any(ends), "a job was not killed before its end"
+    support.run_to_its_end([*job, "killed"], home)
     wanted = support.rows_of(home / "data", "straight")
     support.assert_same_rows(support.rows_of(home / "data", "killed"), wanted)
 
@@ -55,21 +53,20 @@ def test_four_shards_of_which_two_are_killed_and_run_again(tmp_path, publish_tin
     publish_tiny(tmp_path / "models")
     photos = support.make_photos(tmp_path / "photos", 400, bad_every=40)
     job = ["embed", str(photos), "--model", "tiny", *OFTEN, "--into"]
-    longest = support.seconds_of([*job, "whole"], tmp_path)
-    chance = random.Random(3)
+    support.run_to_its_end([*job, "whole"], tmp_path)
     shards = [[*job, "shards", "--shard", f"{number}/4"] for number in (1, 2, 3, 4)]
     threads = [
-        threading.Thread(target=support.run_and_kill, args=(shard, tmp_path, chance, longest))
-        for shard in shards[:2]
+        threading.Thread(target=support.run_and_kill, args=(shard, tmp_path, random.Random(seed), 1))
+        for seed, shard in enumerate(shards[:2])
     ]
     for thread in threads:
         thread.start()
     for shard in shards[2:]:
-        support.seconds_of(shard, tmp_path)
+        support.run_to_its_end(shard, tmp_path)
     for thread in threads:
         thread.join()
     for shard in shards[:2]:
-        support.seconds_of(shard, tmp_path)
+        support.run_to_its_end(shard, tmp_path)
     wanted = support.rows_of(tmp_path / "data", "whole")
     support.assert_same_rows(support.rows_of(tmp_path / "data", "shards"), wanted)
 
@@ -121,7 +118,7 @@ def test_two_jobs_with_overlapping_ids_and_a_reader(tmp_path, publish_tiny):
             process.kill()
             process.wait()
             process.stderr.close()
-    support.seconds_of(["embed", tables[2], *job, "straight"], tmp_path)
+    support.run_to_its_end(["embed", tables[2], *job, "straight"], tmp_path)
     wanted = support.rows_of(tmp_path / "data", "straight")
     support.assert_same_rows(support.rows_of(tmp_path / "data", "both"), wanted)
 

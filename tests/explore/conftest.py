@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from trunkline_service.collections.spec import CollectionSpec
-from trunkline_service.explore.live import Live
+from trunkline_service.explore.live import Live, bring_in_range
 from trunkline_service.index.metric import prepared
 
 
@@ -25,8 +25,9 @@ def make_live() -> Callable[..., Live]:
         sizes: Any = None,
         compared: str = "cosine",
     ) -> Live:
-        rows = np.asarray(vectors, np.float32)
+        rows = np.array(vectors, np.float32)
         count = len(rows)
+        unit = bring_in_range(rows) if compared == "euclidean" else 1.0
         text = pa.large_utf8()
         several = labels is not None and any(isinstance(label, (list, tuple)) for label in labels)
         kind = pa.large_list(text) if several else text
@@ -48,6 +49,7 @@ def make_live() -> Callable[..., Live]:
             splits=pa.array(splits if splits is not None else [None] * count, text),
             sources=pa.array([f"/images/{at}.jpg" for at in range(count)], text),
             read_sizes=lambda: np.asarray(sizes if sizes is not None else [-1] * count, np.int64),
+            unit=unit,
         )
 
     return make

@@ -76,6 +76,23 @@ def test_a_vector_of_zeros_is_near_nothing_and_equal_rows_score_one():
     assert (done.first.tolist(), done.second.tolist(), done.scores.tolist()) == ([2], [3], [1.0])
 
 
+@pytest.mark.parametrize("dim", [3, 384, 32_768])
+def test_of_equal_rows_the_cosine_is_at_least_one(dim):
+    rows = np.random.default_rng(0).normal(size=(60, dim)).astype(np.float32)
+    done = found(prepared(np.concatenate([rows, rows]), "cosine"), "cosine", 1.0)
+    assert set(zip(done.first.tolist(), done.second.tolist(), strict=True)) == {
+        (at, at + 60) for at in range(60)
+    }
+
+
+def test_the_best_pair_of_each_row():
+    vectors = prepared(np.array([[1, 0], [1, 0.1], [1, 0.3], [0, 1]], np.float32), "cosine")
+    done = found(vectors, "cosine", 0.9, most=1)
+    assert len(done.scores) == 1
+    scores = vectors @ vectors.T
+    np.testing.assert_allclose(done.best, [scores[0, 1], scores[0, 1], scores[1, 2], -np.inf], atol=1e-6)
+
+
 def test_long_vectors_that_are_near_are_told_apart():
     # Squares of 10,000 cancel in single precision: distances of 0.01 do not show in them.
     base = np.full((1, 8), 1e4, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.index.points import segment, view_of
 
-from trunkline_service.index import finding, grouping
+from trunkline_service.errors import Cancelled
+from trunkline_service.index import finding, grouping, shaping
 from trunkline_service.index.finding import Finder, Found
 from trunkline_service.index.grouping import LabelGroups
 from trunkline_service.index.hits import shaped_hits
@@ -90,7 +92,7 @@ def test_hits_equal_those_of_all_rows_in_order(
     asked: list[tuple[int, int]] = []
     allowed = view.split(rng.random(rows) < 0.6) if filters else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finding, "_FEWEST", few)
+        patch.setattr(shaping, "FEWEST", few)
         patch.setattr(finding, "_MOST_FOUND", 100)
         patch.setattr(grouping, "_MOST_APART", apart)
         found, exact = finder(view, options, queries, asked, allowed).find(excluded)
@@ -156,6 +158,48 @@ def test_more_is_asked_for_only_for_queries_that_lack_hits() -> None:
     assert [hits.groups for hits in found] == [["many", "x"], ["y", "many"]]
     # The query that lacks a group asks once for the best row of each: four groups, and no row without one.
     assert asked == [(64, 2)] + [(1, 1)] * 4
+
+
+def test_so_many_candidates_are_compared_and_what_they_give_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shaping, "MOST_COMPARED", 100)
+    vectors = np.concatenate([np.tile([[1.0, 0, 0]], (300, 1)), np.eye(3)[1:]]).astype(np.float32)
+    view = view_with(vectors, [None] * 302, 40, np.zeros(302, bool))
+    queries = np.array([[1, 0.1, 0], [0, 1, 0]], np.float32)
+    asked: list[tuple[int, int]] = []
+    options = SearchOptions(k=2, collapse=0.5)
+    found, exact = finder(view, options, queries[:1], asked).find([None])
+    assert [hits.slots for hits in found] == [[0]]
+    assert [hits.complete for hits in found] == [exact] == [False]
+    assert asked == [(64, 1), (100, 1)]
+    # Where that many are all there are, or a radius holds fewer, nothing is left out.
+    monkeypatch.setattr(shaping, "MOST_COMPARED", 302)
+    assert finder(view, options, queries, asked).find([None] * 2)[1]
+    monkeypatch.setattr(shaping, "MOST_COMPARED", 100)
+    near = SearchOptions(k=2, collapse=0.5, min_score=0.5)
+    assert finder(view, near, queries[1:], asked).find([None])[1]
+
+
+@pytest.mark.parametrize("options", [SearchOptions(k=5, collapse=0.5), SearchOptions(k=5, group_by="label")])
+def test_what_is_called_off_is_looked_for_no_longer(options: SearchOptions) -> None:
+    vectors = np.tile(np.eye(3, dtype=np.float32), (100, 1))
+    view = view_with(vectors, ["a", "b", "c"] * 100, 3, np.zeros(300, bool))
+    asked: list[tuple[int, int]] = []
+    looked = finder(view, options, vectors[:3], asked)
+    searches = []
+    for most in itertools.count():
+        left = iter(range(most))
+        asked.clear()
+        try:
+            found, _ = looked.find([None] * 3, cancelled=lambda left=left: next(left, None) is None)
+        except Cancelled:
+            searches.append(len(asked))
+            continue
+        break
+    assert len(found) == 3
+    assert searches == sorted(searches)
+    assert set(searches) == set(range(len(asked) + 1))
 
 
 def test_one_more_than_k_is_asked_for_where_a_row_is_excluded() -> None:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.index.points import segment, view_of
 
+from trunkline_service.errors import Cancelled
 from trunkline_service.index import gathering
 from trunkline_service.index.gathering import Ask, Gatherer
 from trunkline_service.index.view import Answer, View
@@ -259,3 +260,60 @@ def test_many_threads_get_their_own_answers(pool: ThreadPoolExecutor) -> None:
     for ask, answer in zip(asks, pool.map(gatherer.ask, asks), strict=True):
         same(answer, ask)
     workers.close()
+
+
+def test_callers_of_two_views_are_never_answered_from_one(
+    gatherer: Gatherer, pool: ThreadPoolExecutor
+) -> None:
+    other = view_of(segment(np.flip(VIEW.parts[0].segment.vectors, axis=1)))
+    gate, beside = Gate(), Gate(other)
+    first = held(pool, gatherer, gate)
+    asks = [gate.ask(1), beside.ask(1)]
+    futures = queued(pool, gatherer, *asks)
+    for each in (gate, beside):
+        each.go_on.release(20)
+    first.result(30)
+    for future, view in zip(futures, (VIEW, other), strict=True):
+        alone = view.search(unit(1), 3, None, exact_rows=10, workers=Workers(1))
+        assert (future.result(30).slots == alone.slots).all()
+        assert (future.result(30).scores == alone.scores).all()
+    assert (gate.sizes, beside.sizes) == ([(1, 3), (1, 3)], [(1, 3)])
+
+
+def test_who_waits_and_is_called_off_leaves_and_the_others_are_answered(
+    gatherer: Gatherer, pool: ThreadPoolExecutor
+) -> None:
+    gate, called_off = Gate(), threading.Event()
+    first = held(pool, gatherer, gate)
+    mine = pool.submit(gatherer.ask, gate.ask(2), cancelled=called_off.is_set)
+    until(lambda: len(gatherer._waiting) == 1)
+    (other,) = queued(pool, gatherer, gate.ask(1))
+    called_off.set()
+    # The search that is under way goes on.
+    with pytest.raises(Cancelled, match="called off"):
+        mine.result(30)
+    assert not first.done()
+    gate.go_on.release(20)
+    same(other.result(30), gate.ask(1))
+    assert gate.sizes == [(1, 3), (1, 3)]
+    with pytest.raises(Cancelled):
+        gatherer.ask(gate.ask(), cancelled=called_off.is_set)
+    assert len(gate.sizes) == 2
+
+
+def test_who_is_not_called_off_is_answered_however_long_it_waits(
+    gatherer: Gatherer, pool: ThreadPoolExecutor
+) -> None:
+    gate, asked = Gate(), threading.Semaphore(0)
+
+    def cancelled() -> bool:
+        asked.release()
+        return False
+
+    first = held(pool, gatherer, gate)
+    mine = pool.submit(gatherer.ask, gate.ask(2), cancelled=cancelled)
+    for _ in range(3):
+        assert asked.acquire(timeout=30)
+    gate.go_on.release(20)
+    first.result(30)
+    same(mine.result(30), gate.ask(2))

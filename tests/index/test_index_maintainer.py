@@ -109,5 +109,68 @@ def test_asking_it_to_stop_waits_for_nothing_and_stopping_waits_for_its_end() ->
     may_end.set()
     maintainer.stop()
     assert heard == [True]
+    assert not maintainer._beside.is_alive()
     # One that never began can be stopped.
     IndexMaintainer(Slow()).stop()  # type: ignore[arg-type]
+
+
+class Building(Remembering):
+    """Indexes of two collections; building the first takes until it is called off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collections = [SimpleNamespace(key=key, name=key) for key in "ab"]
+        self.began = threading.Event()
+        self.beside = threading.Event()
+        self.asked: list[tuple[str, bool]] = []
+
+    def keep_up(self, collection: Any, cancelled: Callable[[], bool], build: bool = True) -> None:
+        self.asked.append((collection.key, build))
+        if not build:
+            self.beside.set()
+            return
+        self.began.set()
+        while not cancelled():
+            assert self.beside.wait(30)
+        raise Cancelled("called off")
+
+
+def test_while_one_is_built_the_others_are_looked_after() -> None:
+    indexes = Building()
+    maintainer = IndexMaintainer(indexes, lambda _: False)  # type: ignore[arg-type]
+    builder = threading.Thread(target=maintainer.look)
+    builder.start()
+    assert indexes.began.wait(30)
+    # What is being built is in hand, and is not touched.
+    maintainer.look_beside()
+    assert indexes.asked == [("a", True), ("b", False)]
+    maintainer.ask_to_stop()
+    builder.join(30)
+    assert not builder.is_alive()
+    maintainer.look_beside()
+    assert len(indexes.asked) == 2
+
+
+def test_a_second_thread_looks_while_a_round_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline_service.index.maintainer._EVERY_S", 0.001)
+    indexes = Building()
+    maintainer = IndexMaintainer(indexes, lambda _: False)  # type: ignore[arg-type]
+    maintainer.start()
+    assert indexes.beside.wait(30)
+    maintainer.stop()
+    assert indexes.asked[0] == ("a", True)
+    assert set(indexes.asked[1:]) == {("b", False)}
+
+
+def test_what_is_done_at_the_start_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise StorageError("the store does not answer")
+
+    indexes = Remembering()
+    once = iter([False])
+    maintainer = IndexMaintainer(indexes, lambda _: next(once, True), at_start=fail)  # type: ignore[arg-type]
+    maintainer.start()
+    maintainer._thread.join(30)
+    assert "the store does not answer" in caplog.text
+    assert indexes.builds == [True]
+    maintainer.stop()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,75 @@ def test_only_the_latest_conditions_are_kept(
     assert resolved() == 3
     selector.masks(collection, view, "label = ?", ["b"])
     assert resolved() == 4
+
+
+def test_masks_are_kept_up_to_so_many_bytes(collection: Collection, resolved: Callable[[], int]) -> None:
+    view = flat_view(collection.fragments())
+    assert view.slots == 5
+    selector = Selector(max_bytes=10)
+    first = selector.masks(collection, view, "label = 'a'", ())
+    selector.masks(collection, view, "label = 'b'", ())
+    assert selector.masks(collection, view, "label = 'a'", ()) is first
+    assert resolved() == 2
+    # The one that was asked longest ago goes.
+    selector.masks(collection, view, "label = 'c'", ())
+    assert selector.masks(collection, view, "label = 'a'", ()) is first
+    assert resolved() == 3
+    selector.masks(collection, view, "label = 'b'", ())
+    assert resolved() == 4
+    small = Selector(max_bytes=4)
+    for _ in range(2):
+        assert named(view, small.masks(collection, view, "label = 'b'", ())) == {"b1", "b2"}
+    assert resolved() == 6
+
+
+def test_a_condition_of_many_values_is_kept_as_a_digest(collection: Collection) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    value = "x" * 20_000_000
+    tracemalloc.start()
+    try:
+        for number in range(3):
+            selector.masks(collection, view, "label <> ?", [f"{number}{value}"])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+
+
+def test_callers_who_ask_at_once_get_the_same_masks(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By the identity of what they get, callers are gathered into one search.
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    both = threading.Barrier(2, timeout=60)
+    row_ids = Collection.row_ids
+
+    def together(self: Collection, where: str, *arguments: Any, **options: Any) -> Any:
+        both.wait()
+        return row_ids(self, where, *arguments, **options)
+
+    monkeypatch.setattr(Collection, "row_ids", together)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(selector.masks, collection, view, "label = ?", ["a"]) for _ in range(2)]
+        first, second = [each.result(timeout=60) for each in asked]
+    assert first is second
+    assert selector.masks(collection, view, "label = ?", ["a"]) is first
+
+
+def test_masks_of_a_view_that_is_gone_are_let_go(collection: Collection) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    masks = selector.masks(collection, view, "label = 'a'", ())
+    assert masks is not None
+    mask = weakref.ref(masks[0])
+    del view, masks
+    gc.collect()
+    assert mask() is not None
+    selector.masks(collection, flat_view(collection.fragments()), "label = 'b'", ())
+    gc.collect()
+    assert mask() is None
 
 
 def test_a_condition_that_is_kept_keeps_no_view(collection: Collection) -> None:

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trunkline_service.index.metric import prepared
+from trunkline_service.errors import Cancelled
+from trunkline_service.index.metric import pair_scores, prepared
 from trunkline_service.index.shaping import Similarity, choose, within
 
 
 def test_a_radius_counts_what_is_there_and_near_enough() -> None:
     scores = np.array([0.9, 0.5, 0.1, -np.inf], np.float32)
     slots = np.array([4, 2, 7, -1])
-    assert [within(scores, slots, bound) for bound in (None, -1, 0.1, 0.3, 0.5, 0.9, 1)] == [
+    assert [within(scores, slots, bound, "dot") for bound in (None, -1, 0.1, 0.3, 0.5, 0.9, 1)] == [
         3,
         3,
         3,
@@ -23,6 +24,31 @@ def test_a_radius_counts_what_is_there_and_near_enough() -> None:
         1,
         0,
     ]
+
+
+def test_a_radius_of_one_holds_all_that_is_equal() -> None:
+    rng = np.random.default_rng(0)
+    vectors = prepared(rng.standard_normal((500, 384)).astype(np.float32), "cosine")
+    own = pair_scores(vectors, vectors[:, None], "cosine")
+    assert (own < 1).any()
+    assert all(within(score, np.array([0]), 1.0, "cosine") for score in own)
+    other = np.array([1 - 1e-5], np.float32)
+    assert not within(other, np.array([0]), 1.0, "cosine")
+    # Of the others, what is less is less.
+    for metric in ("dot", "euclidean"):
+        assert not within(np.array([0.9999999], np.float32), np.array([0]), 1.0, metric)
+
+
+def test_choosing_asks_now_and_then_whether_it_is_wanted() -> None:
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    with pytest.raises(Cancelled, match="called off; nothing was answered"):
+        choose(100_000, 2, 1, ["one"] * 100_000, None, cancelled)
+    assert len(asked) == 4
 
 
 def defined(

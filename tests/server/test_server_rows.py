@@ -71,7 +71,7 @@ def upsert(*rows, vectors=None, decode="exact"):
 def test_rows_of_both_statuses():
     ok = collections_pb2.Row(id="a", label="x", size=0, mtime=1.5)
     bad = collections_pb2.Row(id="b", status="error", error="bad", decode="fast")
-    first, second = rows_from(upsert(ok, bad, vectors=[[1, 2], [np.nan, np.nan]]))
+    first, second = rows_from(upsert(ok, bad, vectors=[[1, 2], [np.nan, np.nan]]), "unknown")
     np.testing.assert_array_equal(first.embedding, [1, 2])
     assert (first.label, first.size, first.mtime, first.etag, first.decode) == ("x", 0, 1.5, None, "exact")
     assert (second.embedding, second.status, second.decode) == (None, "error", "fast")
@@ -81,7 +81,6 @@ def test_rows_of_both_statuses():
     ("request_", "words"),
     [
         (upsert(collections_pb2.Row(id="a"), vectors=[[1.0], [2.0]]), "1 rows came with 2 embeddings"),
-        (upsert(collections_pb2.Row(id="a"), vectors=[[1.0]], decode=""), "decode mode is not stated"),
         (upsert(collections_pb2.Row(id="a"), vectors=[[1.0]], decode="odd"), "'a': decode is 'odd'"),
         (upsert(collections_pb2.Row(id="a"), vectors=[[np.nan]]), "'a'.*NaN"),
         (upsert(collections_pb2.Row(id="a")), "'a'"),
@@ -94,7 +93,17 @@ def test_rows_of_both_statuses():
 )
 def test_rows_that_can_not_be_are_refused(request_, words):
     with pytest.raises(InvalidArgument, match=words):
-        rows_from(request_)
+        rows_from(request_, "exact")
+
+
+@pytest.mark.parametrize(
+    ("row", "call", "expected"), [("", "", "fast"), ("", "exact", "exact"), ("unknown", "exact", "unknown")]
+)
+def test_a_row_that_says_no_decode_mode_is_of_the_calls_or_the_collections(row, call, expected):
+    (found,) = rows_from(
+        upsert(collections_pb2.Row(id="a", decode=row), vectors=[[1.0]], decode=call), "fast"
+    )
+    assert found.decode == expected
 
 
 def test_an_item_of_an_add_says_what_it_says_and_no_more():

@@ -81,24 +81,26 @@ class Remembering:
         self.hits = [Hit("a", 0.5, "rose", "a.jpg", "red", ("b", "c")), Hit("d", 0.25, ("x", "y"), "d.jpg")]
         self.searched = Searched("hnsw", False, 4, RECALL)
         self.build = lambda progress, cancelled: None
+        self.work = lambda cancelled: None
         self.cancelled = threading.Event()
 
     def close(self):
         pass
 
-    def _found(self, options, queries):
+    def _found(self, options, queries, cancelled):
         self.asked.append(options)
+        self.work(cancelled)
         outcome = SearchOutcome("s", 7, "dot", [self.hits] * queries, self.searched)
         return Found(outcome, {}, "s", Timings())
 
-    def search(self, collection, images, options, caller=None):
-        return self._found(options, len(images))
+    def search(self, collection, images, options, caller, cancelled):
+        return self._found(options, len(images), cancelled)
 
-    def search_vectors(self, collection, vectors, space_id, options):
-        return self._found(options, len(vectors))
+    def search_vectors(self, collection, vectors, space_id, options, cancelled):
+        return self._found(options, len(vectors), cancelled)
 
-    def search_ids(self, collection, ids, options):
-        return self._found(options, len(ids))
+    def search_ids(self, collection, ids, options, cancelled):
+        return self._found(options, len(ids), cancelled)
 
     def index(self, collection):
         return STATE
@@ -123,8 +125,9 @@ class Remembering:
         self.asked.append("drop")
         return STATE
 
-    def measure_recall(self, collection, k, queries):
+    def measure_recall(self, collection, k, queries, cancelled):
         self.asked.append((k, queries))
+        self.work(cancelled)
         return RECALL
 
 
@@ -175,7 +178,9 @@ def test_a_search_reaches_the_workspace_as_it_was_wished(client, workspace, quer
         "per_group": 2,
         "collapse": 0.75,
         "exact": True,
+        "columns": ("price", "camera"),
     }
+    workspace.hits = [workspace.hits[0]._replace(metadata={"price": 1.5, "camera": None})]
     client.search("photos", **query, **wishes)
     client.search("photos", **query)
     assert workspace.asked == [SearchOptions(**wishes), SearchOptions()]
@@ -196,12 +201,13 @@ def test_hits_come_with_groups_duplicates_and_how_they_were_found(client, worksp
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"k": 1001}, "k is 1001; it can be 1 to 1000"),
+        ({"k": 1001}, "k is 1001; it can be 1 to 1,000"),
         ({"min_score": float("nan")}, "min_score is NaN"),
         ({"collapse": float("nan")}, "collapse is NaN"),
         ({"parameters": [1]}, "without a condition"),
-        ({"group_by": "label", "per_group": 1001, "k": 1}, "per_group is 1001"),
-        ({"group_by": "label", "per_group": 500, "k": 500}, "250000 hits; at most 100000"),
+        ({"group_by": "label", "per_group": 1001, "k": 1}, "per_group is 1001; it can be 1 to 1,000"),
+        ({"group_by": "label", "per_group": 500, "k": 500}, "250,000 hits; at most 100,000"),
+        ({"columns": ["price", "camera", "price"]}, "columns names 'price' twice"),
     ],
 )
 def test_what_can_not_be_searched_for_is_refused(client, workspace, wishes, words):

@@ -140,7 +140,7 @@ class AsyncCalls(Plan):
         try:
             return await self._invoke(*call, self._attempts(timeout, chunk.items))
         except TrunklineError:
-            if chunk.rows:
+            if job.needs_answer(chunk):
                 raise
             return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 from numpy.typing import ArrayLike
 
@@ -11,9 +11,12 @@ from trunkline._wire import collections as wire
 from trunkline._wire.changes import Delete, Relabel
 from trunkline._wire.embed import FloatName
 from trunkline._wire.scan import GetRows, Scan
-from trunkline._wire.upsert import Upsert, columns_to_rows
+from trunkline._wire.upsert import Upsert, columns_to_rows, shares
 from trunkline.collections import AliasInfo, CollectionInfo, Compacted, Purged, VersionInfo, Written
 from trunkline.rows import Label, Row, Rows, Scalar
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done."""
 
 
 class CollectionMethods:
@@ -60,7 +63,7 @@ class CollectionMethods:
             name: Of the collection.
             model: ``name`` or ``name@version``; empty for the server's default.
             space_id: Instead of a model: a name for the space of vectors from elsewhere. The answer's
-                ``space_id`` is what `upsert` takes: ``declared:`` and this name.
+                ``space_id`` is ``declared:`` and this name; `upsert` and `search` take either.
             dim: Floats of a vector, with ``space_id``.
             dtype: The floats on disk.
             multi_label: Whether a row has a tuple of labels instead of one.
@@ -94,26 +97,30 @@ class CollectionMethods:
         splits: Iterable[str | None] | None = None,
         sources: Iterable[str] | None = None,
         metadata: Iterable[Mapping[str, Scalar]] | None = None,
-        decode: str = "exact",
+        decode: str | None = None,
         model: str = "",
+        progress: Progress | None = None,
         timeout: float | None = None,
     ) -> int:
         """Stores vectors by id, replacing the rows of these ids; gives the collection's version.
 
-        Sent in requests that the server takes, one after the other, each of which is one commit. After
-        a failure those before it are stored, and the call may be repeated.
+        Sent in requests that the server takes, one after the other, each of which is one commit and one
+        version. After a failure those before it are stored, and the call may be repeated.
 
         Args:
             collection: An existing one.
             ids: One for each vector; where one comes twice, the last stays.
             vectors: (N, dim) finite numbers.
-            space_id: The space that they lie in; another than the collection's is refused.
+            space_id: The space that they lie in, of a declared one its name; another than the collection's is
+                refused.
             labels: One for each; a tuple of texts where the collection is multi-label; None for unlabelled.
             splits: ``train``, ``test`` and the like, or None.
             sources: Where the images came from.
             metadata: Your own columns; new ones are added to the collection.
-            decode: How the images were decoded: ``"exact"``, ``"fast"`` or ``"unknown"``.
+            decode: How the images were decoded: ``"exact"``, ``"fast"`` or ``"unknown"``. None: as the
+                collection's own were, which nothing checks.
             model: If given, refused unless this model makes vectors of ``space_id``.
+            progress: Called after each request with ``"storing"`` and the share of the rows that is stored.
             timeout: Seconds for one request, instead of the client's.
 
         Raises:
@@ -122,7 +129,9 @@ class CollectionMethods:
             InvalidRequest: A row that can't be stored; names it.
         """
         rows = columns_to_rows(ids, vectors, labels, splits, sources, metadata)
-        return self._calls.gather(Upsert(collection, rows, space_id, decode, model), timeout)
+        told = shares(progress, len(rows))
+        job = Upsert(collection, rows, space_id, decode or "", model, told)
+        return self._calls.gather(job, timeout)
 
     def upsert_rows(
         self,
@@ -140,7 +149,7 @@ class CollectionMethods:
             collection: An existing one.
             rows: Read as they are needed.
             space_id: The space of their embeddings.
-            decode: Of the rows that don't say it themselves; None where each does.
+            decode: Of the rows that don't say it themselves; None for the collection's own.
             model: As in `upsert`.
             timeout: Seconds for one request, instead of the client's.
         """

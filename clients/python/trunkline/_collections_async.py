@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 
 from numpy.typing import ArrayLike
 
@@ -11,9 +11,12 @@ from trunkline._wire import collections as wire
 from trunkline._wire.changes import Delete, Relabel
 from trunkline._wire.embed import FloatName
 from trunkline._wire.scan import GetRows, Scan
-from trunkline._wire.upsert import Upsert, columns_to_rows
+from trunkline._wire.upsert import Upsert, columns_to_rows, shares
 from trunkline.collections import AliasInfo, CollectionInfo, Compacted, Purged, VersionInfo, Written
 from trunkline.rows import Label, Row, Rows, Scalar
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done."""
 
 
 class AsyncCollectionMethods:
@@ -61,13 +64,16 @@ class AsyncCollectionMethods:
         splits: Iterable[str | None] | None = None,
         sources: Iterable[str] | None = None,
         metadata: Iterable[Mapping[str, Scalar]] | None = None,
-        decode: str = "exact",
+        decode: str | None = None,
         model: str = "",
+        progress: Progress | None = None,
         timeout: float | None = None,
     ) -> int:
         """As `Client.upsert`."""
         rows = columns_to_rows(ids, vectors, labels, splits, sources, metadata)
-        return await self._calls.gather(Upsert(collection, rows, space_id, decode, model), timeout)
+        told = shares(progress, len(rows))
+        job = Upsert(collection, rows, space_id, decode or "", model, told)
+        return await self._calls.gather(job, timeout)
 
     async def upsert_rows(
         self,

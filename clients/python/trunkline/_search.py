@@ -47,6 +47,7 @@ class SearchMethods:
         per_group: int = 1,
         collapse: float | None = None,
         exact: bool = False,
+        columns: Sequence[str] = (),
         space_id: str | None = None,
         lane: Lane = "interactive",
         timeout: float | None = None,
@@ -65,24 +66,31 @@ class SearchMethods:
             where: A condition over the collection's columns, e.g. ``"label = ? AND split IS NULL"``.
             parameters: Values for each ``?`` of it, in order; text from outside belongs here.
             min_version: The version that a write returned, to see that write on any server.
-            min_score: Hits score at least this; of the metric ``"euclidean"``, minus the largest distance.
-            group_by: A column: of rows that share its value, only the best are hits.
+            min_score: Hits score at least this: a cosine at most 1; of the metric ``"euclidean"``, minus the
+                largest distance.
+            group_by: A column: of rows that share its value, only the best are hits. A row without a value is
+                a group of its own, so of such rows up to ``k`` are hits.
             per_group: How many of each group.
             collapse: Rows whose similarity to a better hit is at least this are folded into it; see
                 ``duplicates`` of the result.
             exact: Compare with every row, whatever the index.
-            space_id: The space of the vectors; an `EmbedResult` knows its own.
+            columns: Columns whose values each hit carries, your own or others but ``embedding``; see
+                ``metadata`` of the result.
+            space_id: The space of the vectors, of a declared one its name; an `EmbedResult` knows its own.
             lane: ``"interactive"`` or ``"bulk"``.
             timeout: Seconds for one request, instead of the client's.
 
         Raises:
             InvalidRequest: Not exactly one of images, vectors and ids; ``k`` below 1 or above 1,000; vectors of
-                another length, or with NaN; a condition or a column that can't be used.
+                another length, or with NaN; a condition or a column that can't be used; a threshold above
+                every score.
             SpaceMismatch: The vectors lie in another space than the collection's.
             TrunklineError: A request failed as a whole.
         """
         asked = queries(images, vectors, space_id, ids, takes_ids=True)
-        wishes = Wishes(k, where, parameters, min_version, min_score, group_by, per_group, collapse, exact)
+        wishes = Wishes(
+            k, where, parameters, min_version, min_score, group_by, per_group, collapse, exact, columns
+        )
         return self._calls.collect(SearchJob(collection, wishes, lane, asked), images, timeout)
 
     def index(self, collection: str, *, timeout: float | None = None) -> IndexInfo:

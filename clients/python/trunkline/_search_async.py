@@ -43,13 +43,16 @@ class AsyncSearchMethods:
         per_group: int = 1,
         collapse: float | None = None,
         exact: bool = False,
+        columns: Sequence[str] = (),
         space_id: str | None = None,
         lane: Lane = "interactive",
         timeout: float | None = None,
     ) -> SearchResult:
         """As `Client.search`."""
         asked = queries(images, vectors, space_id, ids, takes_ids=True)
-        wishes = Wishes(k, where, parameters, min_version, min_score, group_by, per_group, collapse, exact)
+        wishes = Wishes(
+            k, where, parameters, min_version, min_score, group_by, per_group, collapse, exact, columns
+        )
         return await self._calls.collect(SearchJob(collection, wishes, lane, asked), images, timeout)
 
     async def index(self, collection: str, *, timeout: float | None = None) -> IndexInfo:

@@ -142,7 +142,7 @@ class Calls(Plan):
         try:
             return self._invoke(*call, self._attempts(timeout, chunk.items), stop)
         except TrunklineError:
-            if chunk.rows:
+            if job.needs_answer(chunk):
                 raise
             return None
 

@@ -27,7 +27,8 @@ class CollectionInfo:
         size_bytes: Bytes in the store, of all versions together.
         columns: Types by name, in Arrow's words, of this version; empty in a list of collections.
         created_at: UTC; None where the server does not say.
-        pretrained: False for random weights, whose vectors mean nothing.
+        pretrained: Whether a model with trained weights made it. False for random weights, whose vectors mean
+            nothing, and where the space is declared, of which nothing is known.
         artifact_id: The exported file that made it; empty where the space is declared.
         aliases: Names that stand for it.
         metric: How its vectors are compared: ``"cosine"``, ``"dot"`` or ``"euclidean"``.

@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from trunkline import _display
 from trunkline.exceptions import ItemErrors
 from trunkline.index import Recall
-from trunkline.rows import Label
+from trunkline.rows import Label, Scalar
 from trunkline.values import ItemFailure, ModelRef, Timings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_OF_HITS = ("id", "label", "source")
+"""Columns of a collection that every hit has anyway."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -165,10 +169,11 @@ class SearchResult(ItemResults):
         labels: Of the rows found: text; a tuple of texts where the collection is multi-label; None for
             a row without one.
         sources: Where the images of the rows found came from; empty where that is not known.
-        version: The collection's version that was searched; 0 if nothing was sent.
+        version: The collection's version that was searched; 0 if nothing was sent, as of no images or ids.
         space_id: The space that was searched.
         metric: ``"cosine"``, ``"dot"`` or ``"euclidean"``.
-        groups: With ``group_by``, the value of that column as text; None for a row without one.
+        groups: With ``group_by``, the value of that column as text; None for a row without one, which is a
+            group of its own. Named in ``columns`` too, it is in ``metadata`` with its type.
         duplicates: With ``collapse``, the ids of the rows that were folded into each; empty without.
         index_kind: ``"flat"``, ``"hnsw"``, ``"ivf_flat"``, ``"ivf_sq8"``, ``"ivf_pq"`` or ``"lance"``; empty if
             nothing was sent. Where a call took several requests, this and what follows are of the one that
@@ -177,6 +182,9 @@ class SearchResult(ItemResults):
         index_version: The collection's version that the index was built from; rows that changed since were
             compared exactly.
         recall: What was measured of the index, without a condition; None where the answer is exact.
+        metadata: With ``columns``, the values of the rows found, of the version that was searched: a dict by
+            column, None for null; empty without. Rows that were folded into a hit have none.
+        columns: The columns that were asked for.
     """
 
     ids: list[list[str]]
@@ -192,11 +200,14 @@ class SearchResult(ItemResults):
     exact: bool = False
     index_version: int = 0
     recall: Recall | None = None
+    metadata: list[list[dict[str, Scalar]]] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a hit: ``query`` (its index), ``rank`` from 1, ``id``, ``score``, ``label``, ``source``.
 
-        Then ``group`` and ``duplicates``, where the result has them.
+        Then ``group`` and ``duplicates``, where the result has them, and the columns that were asked for; one
+        that has the name of another here is ``metadata.NAME``.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -209,6 +220,10 @@ class SearchResult(ItemResults):
         }
         beside: dict[str, list[Any]] = {"group": self.groups, "duplicates": self.duplicates}
         columns |= {name: lists for name, lists in beside.items() if lists}
+        for name in self.columns:
+            if name not in _OF_HITS:
+                shown = f"metadata.{name}" if name in ("query", "rank", *columns, *beside) else name
+                columns[shown] = [[held[name] for held in hits] for hits in self.metadata]
         rows = [
             (self.start + query, rank, *hit)
             for query, hits in enumerate(zip(*columns.values(), strict=True))

@@ -11,18 +11,21 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from trunkline_service.bench.connecting import trusted, why_not
 from trunkline_service.cli import output
+from trunkline_service.cli.options import with_port
 
 
 @click.command(short_help="Ask a server for its health; exits with 1 unless it is serving.")
-@click.option("--server", required=True, metavar="HOST:PORT")
+@click.argument("address", required=False, metavar="[HOST:PORT]", callback=with_port)
+@click.option("--server", metavar="HOST:PORT", callback=with_port, help="The same as HOST:PORT.")
 @click.option("--service", default="", help="One of its services.  [default: all of it]")
 @click.option("--tls-ca", metavar="FILE", help="Connect with TLS and trust this certificate.")
 @click.option("--timeout", default=2.0, show_default=True, help="Seconds.")
-def health(server: str, service: str, tls_ca: str | None, timeout: float) -> None:
+def health(address: str | None, server: str | None, service: str, tls_ca: str | None, timeout: float) -> None:
     """Asks grpc.health.v1, as a container's health check does.
 
-    Example: trunkline health --server 127.0.0.1:50051
+    Example: trunkline health 127.0.0.1:50051
     """
+    server = _one(address, server)
     with _channel(server, tls_ca) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -37,6 +40,18 @@ def health(server: str, service: str, tls_ca: str | None, timeout: float) -> Non
         )
         raise SystemExit(1)
     output.say(f"{server}: {status}")
+
+
+def _one(address: str | None, server: str | None) -> str:
+    """The address, which is given in one of two ways.
+
+    Raises:
+        click.UsageError: In neither, or in both.
+    """
+    if (address is None) == (server is None):
+        told = "neither was given" if server is None else f"{address} and --server {server} were given"
+        raise click.UsageError(f"give the server's address, as HOST:PORT or with --server HOST:PORT; {told}")
+    return address or server or ""
 
 
 def _in_words(exc: grpc.RpcError, service: str, tls: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,19 @@ import click
 import trunkline
 from trunkline_service import settings as settings_module
 from trunkline_service.settings import Settings
+
+
+class Number(click.FloatRange):
+    """A number in a range; never NaN, which every comparison lets pass."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click.ParamType."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("it is NaN; give a number", param, ctx)
+        return number
 
 
 @dataclass(frozen=True)
@@ -64,12 +78,36 @@ def in_a_folder(_context: click.Context, _option: click.Parameter, path: Path | 
     return path
 
 
+def with_port(_context: click.Context, _option: click.Parameter, address: str | None) -> str | None:
+    """A server's address, asked before anything is connected: gRPC takes one without a port, and never gets there.
+
+    Raises:
+        click.BadParameter: It has no port, or is a URL.
+    """
+    if address is None:
+        return None
+    if address.startswith(("http://", "https://")):
+        raise click.BadParameter(
+            f"the address is {address!r}; leave the scheme out: HOST:PORT, and --tls-ca FILE for TLS"
+        )
+    if ":" not in address:
+        raise click.BadParameter(
+            f"the address is {address!r}; it needs a port, e.g. '{address or 'localhost'}:50051'"
+        )
+    return address
+
+
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --models, --data, --server and --json, and passes them as ``place``."""
 
     @click.option("--models", metavar="DIR", help="Model repository.  [default: ./models]")
     @click.option("--data", metavar="DIR", help="Collections and heads.  [default: ./data]")
-    @click.option("--server", metavar="HOST:PORT", help="Ask a server instead of opening folders.")
+    @click.option(
+        "--server",
+        metavar="HOST:PORT",
+        callback=with_port,
+        help="Ask a server instead of opening folders.",
+    )
     @click.option("--tls-ca", metavar="FILE", help="Ask it with TLS, trusting this certificate.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     @functools.wraps(command)

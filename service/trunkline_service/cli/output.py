@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 import numpy as np
 from click.core import ParameterSource
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +23,14 @@ from trunkline_service.models.card import ModelCard
 
 BUNDLED_MODEL = "trunkline-small"
 _PIPE_WIDTH = 400
+_GAP = "  "
+# Control characters, the ends of a line or a paragraph, and halves of characters that UTF-8 can't hold.
+_UNSEEN = frozenset({"Cc", "Zl", "Zp", "Cs"})
+# What turns the direction of the text behind it: categories of them, and the three marks.
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+_MARKS = frozenset("\u200e\u200f\u061c")
+# Beyond so many decimals a recall is as good as 1, and still is none.
+_DECIMALS = 6
 
 
 def console() -> Console:
@@ -42,6 +53,39 @@ def _console(stderr: bool) -> Console:
 def counted(count: int, thing: str, things: str | None = None) -> str:
     """``"1 image"``, ``"2,000 images"``; with ``things`` for a plural of another form."""
     return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
+def recall_figure(value: float, decimals: int = 3) -> str:
+    """A recall, 0 to 1, with so many decimals; more where it would be rounded to a 1 that it is not."""
+    for count in range(decimals, _DECIMALS + 1):
+        text = f"{value:.{count}f}"
+        if value >= 1 or float(text) < 1:
+            return text
+    return f"> {'0.'.ljust(_DECIMALS + 2, '9')}"
+
+
+def moment(when: datetime | str) -> str:
+    """``"2026-11-22 05:14:26 UTC"``, of a time or of one in ISO 8601."""
+    time = datetime.fromisoformat(when) if isinstance(when, str) else when
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def visible(text: str) -> str:
+    """The text in one line, with what would break or turn it written as escapes: ``\\n``, ``\\t``, ``\\u202e``."""
+    if text.isprintable() and not _turns(text):
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode("ascii") if _hides(character) else character
+        for character in text
+    )
+
+
+def _hides(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN or _turns(character)
+
+
+def _turns(text: str) -> bool:
+    return any(character in _MARKS or unicodedata.bidirectional(character) in _TURNING for character in text)
 
 
 def same_command(*more: str, without: Collection[str] = ()) -> str:
@@ -97,8 +141,8 @@ def note(text: str) -> None:
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
-    """Prints names with their values, a line each; those without a value are left out."""
-    shown = [(name, str(value)) for name, value in rows if value not in (None, "")]
+    """Prints names with their values, a line each; those without a value are left out. See `visible`."""
+    shown = [(name, visible(str(value))) for name, value in rows if value not in (None, "")]
     if not console().is_terminal:
         width = max((len(name) for name, _ in shown), default=0)
         for name, value in shown:
@@ -135,30 +179,53 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequen
 
     Args:
         columns: Headings.
-        rows: Cells, shown as text as they are: no markup is read from them.
+        rows: Cells, shown as text: no markup is read from them, and none breaks its row; see `visible`.
         numbers: Headings of the columns that are aligned to the right.
     """
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
+    if not console().is_terminal:
+        _plain_table(columns, cells, numbers)
+        return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    for row in cells:
+        grid.add_row(*map(Text, row))
     console().print(grid)
 
 
+def _plain_table(columns: Sequence[str], cells: list[list[str]], numbers: Sequence[str]) -> None:
+    """For a pipe or a file: nothing is folded, and no line ends in blanks."""
+    lines = [list(columns), *cells]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (
+            " " * (width - cell_len(cell)) + cell
+            if name in numbers
+            else cell + " " * (width - cell_len(cell))
+            for name, cell, width in zip(columns, line, widths, strict=True)
+        )
+        sys.stdout.write(_GAP.join(padded).rstrip(" ") + "\n")
+
+
 def say_about_model(name: str, pretrained: bool) -> None:
-    """What a user should know about the model that is used on their data; at most one line each."""
+    """What a user should know about the model that embeds their images; at most one line each."""
     if name.partition("@")[0] == BUNDLED_MODEL:
         hint(
             f"using the bundled model {BUNDLED_MODEL}, for first steps; better ones are one export away: "
             "trunkline export timm:vit_small_patch14_dinov2.lvd142m"
         )
+    warn_of_model(name, pretrained)
+
+
+def warn_of_model(name: str, pretrained: bool) -> None:
+    """What a user should know about vectors that a model made earlier."""
     if not pretrained:
         warn(f"model {name} has random weights (--no-pretrained); its vectors mean nothing")
 
 
 def say_about(client: trunkline.Client, reference: str) -> None:
-    """The same, of a model that the client knows by its reference."""
+    """As `say_about_model`, of a model that the client knows by its reference."""
     try:
         pretrained = client.model(reference).pretrained
     except (trunkline.NotFound, trunkline.FailedPrecondition):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -91,6 +92,7 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
     from trunkline_service.server.listening import Security, tls_files
 
     settings = load(flags)
+    _tell_of_indexes()
     bound_arenas(settings.worker_threads)
     server, begin = _made(settings, Security(tls_files(tls_cert, tls_key), insecure))
     servers.append(server)
@@ -114,6 +116,13 @@ def serve(tls_cert: str | None, tls_key: str | None, insecure: bool, **flags: st
         output.hint("draining ...")
     finally:
         server.stop()
+
+
+def _tell_of_indexes() -> None:
+    """Lines of what becomes of indexes, which are built and taken over without being asked for."""
+    logging.getLogger("trunkline_service.index").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(min(handler.level, logging.INFO))
 
 
 def _made(settings: Settings, security: Security) -> tuple[Server | Supervisor, Callable[[], Started]]:

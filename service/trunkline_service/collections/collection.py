@@ -130,10 +130,12 @@ class Collection(Lifecycle):
     def upsert(
         self, rows: Sequence[Row], *, space_id: str, decode: str | None, allow_mixed_decode: bool = False
     ) -> int:
-        """Inserts the rows, replacing those of the same ids, in one commit.
+        """Inserts the rows, replacing those of the same ids, in one commit where columns stay as they are.
 
         Where an id comes twice in ``rows``, the last one wins. A commit that another writer's
-        crossed is tried again on top of it. Users' columns that are new are added, null elsewhere.
+        crossed is tried again on top of it. Users' columns that are new are added, null elsewhere, and a
+        column of whole numbers that gets a float becomes one of floats: each of them is a version of its own,
+        before that of the rows.
 
         Args:
             rows: Of either status; their embeddings are of shape (dim,).
@@ -167,6 +169,8 @@ class Collection(Lifecycle):
     def relabel(self, labels: Mapping[str, Label | Scalar], column: str = "label") -> int:
         """Sets one column of the rows of these ids, in one commit; gives how many there were.
 
+        Without any, nothing is committed.
+
         Args:
             labels: New values by id; None for null. Ids that have no row are passed over.
             column: ``label``, ``split``, or a column of the users' own.
@@ -183,15 +187,18 @@ class Collection(Lifecycle):
         parameters: Sequence[Scalar] = (),
         column: str = "label",
     ) -> int:
-        """Sets one column of all rows that a condition lets through, in one commit; gives how many."""
+        """Sets one column of all rows that a condition lets through, in one commit; gives how many.
+
+        Without any, nothing is committed.
+        """
         return writing.relabel_where(self._handle, label, _bound(where, parameters), column)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Deletes the rows of these ids in one commit; gives how many there were."""
+        """Deletes the rows of these ids in one commit, or in none without any; gives how many there were."""
         return writing.delete(self._handle, ids)
 
     def delete_where(self, where: str, parameters: Sequence[Scalar] = ()) -> int:
-        """Deletes all rows that a condition lets through, in one commit; gives how many."""
+        """Deletes all rows that a condition lets through, in one commit, or in none without any; gives how many."""
         return writing.delete_where(self._handle, _bound(where, parameters))
 
     # Reading -------------------------------------------------------------------------------------------

@@ -1,45 +1,28 @@
 """SQL conditions with bound parameters; pure.
 
 Lance takes a condition as text and knows no parameters, and reads one expression and drops what
-follows it. So the text is read here, token by token, as SQL's literals and comments are written: a
-``?`` becomes a literal that can only be a value, and what could end the condition early is refused.
+follows it. So the text is read here, piece by piece, as SQL's literals and comments are written: a
+``?`` becomes a literal that can only be a value, set apart from what stands beside it, and what could
+end the condition early is refused.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from trunkline_service.collections.effort import Effort
+from trunkline_service.collections.grammar import Grammar
 from trunkline_service.collections.metadata import Scalar
+from trunkline_service.collections.tokens import shown, tokens
 from trunkline_service.errors import InvalidArgument
 
-# A doubled quote inside a literal or a quoted name stands for the quote itself (SQL-92, 5.3).
-_TOKEN = re.compile(
-    r"""
-    (?P<literal> '(?:[^']|'')*' | (?:timestamp|date)\s*'(?:[^']|'')*' | \.?\d+(?:\.\d*)?(?:e[+-]?\d+)? )
-    | (?P<blank> \s+ | --[^\n]* | /\*.*?\*/ )
-    | (?P<word> "(?:[^"]|"")*" | `[^`]*` | \w+ | \? )
-    | (?P<sign> <= | >= | <> | != | \|\| | :: | . )
-    """,
-    re.DOTALL | re.IGNORECASE | re.VERBOSE,
-)
-
-MAX_OPERATORS = 150
-"""Of one condition, also inside functions; a list of literals has none.
-
-DataFusion goes through an expression by recursion, and a stack that overflows ends the process. By trying, on
-threads of 8 MB: 350 ``IS TRUE`` one after the other did, 800 ``+``, 900 ``::``, 1,000 ``=`` or ``||``.
-"""
-MAX_DEPTH = 12
-"""Of brackets in brackets. The time to read ``NOT (`` and ``coalesce(`` doubles with each: 18 took 4 s."""
-MAX_LENGTH = 64 * 1024
-"""Characters of a condition, without its literals, blanks and comments."""
-_SHOWN = 300
-
 _LEAST_INT = -(2**63)
+_INT64 = range(_LEAST_INT, 2**63)
+# What a value may touch without becoming part of it.
+_NEUTRAL = "(,)"
 
 
 def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
@@ -47,119 +30,70 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
 
     Args:
         where: An SQL condition over a collection's columns; each ``?`` outside quotes is a parameter.
-        parameters: Their values, in order.
+        parameters: Their values, in order; a ``datetime`` has a time zone.
 
     Raises:
-        InvalidArgument: Not as many values as parameters, a value that is no number, brackets or quotes that
-            don't match, ``;``, or more than `MAX_OPERATORS`, `MAX_DEPTH` or `MAX_LENGTH`.
+        InvalidArgument: Not as many values as parameters, a value that can't be compared with, brackets or quotes
+            that don't match, ``;``, what `Grammar` does not know, or more than `Effort` allows.
     """
     if where is None:
         if parameters:
-            raise InvalidArgument(f"{len(parameters)} parameters, but no condition to put them into")
+            raise InvalidArgument(f"{_counted(len(parameters))}, but no condition to put them into")
         return None
+    if not _is_unicode(where):
+        raise InvalidArgument(f"where {shown(where)} is no valid Unicode text; escape it")
     values = list(parameters)
-    written: list[str] = []
     used = 0
-    effort = _Effort(where)
-    for token in _TOKEN.finditer(where):
-        piece, kind = token[0], token.lastgroup or ""
-        if piece in ("'", '"', "`", ";"):
-            raise _unmatched(where)
-        effort.see(piece, kind)
-        if piece == "?":
+    grammar, effort = Grammar(where), Effort(where)
+    text = _Text()
+    for token in tokens(where):
+        grammar.see(token)
+        if token.kind == "parameter":
             if used == len(values):
                 raise _wrong_count(where, len(values))
-            written.append(_bound(values[used], used + 1))
+            value = _bound(values[used], used + 1)
             used += 1
+            effort.see(token, len(value))
+            text.add_value(value)
         else:
-            written.append(" " if piece.startswith(("--", "/*")) else piece)
+            effort.see(token, len(token.text))
+            text.add(" " if token.text.startswith(("--", "/*")) else token.text)
     if used != len(values):
         raise _wrong_count(where, len(values))
-    if effort.depth:
-        raise InvalidArgument(f"where {shown(where)}: a bracket is not closed")
-    return f"({''.join(written)})"
+    effort.finish()
+    return f"({text})"
 
 
-def shown(where: str) -> str:
-    """A condition as messages quote it: its beginning, where it is long."""
-    return repr(where if len(where) <= _SHOWN else f"{where[:_SHOWN]}...")
+class _Text:
+    """The condition that is being written, with its values set apart.
 
-
-class _Effort:
-    """How deep and how long a condition is; refuses one that is more than DataFusion can take.
-
-    An operator is a sign, or whatever follows an operand without a sign: ``IS`` after a column, ``AND`` after a
-    literal. A comma is one too, save after a literal and a parameter: those may be many.
+    ``-?`` with -5 would begin a comment, ``E?`` with a text make it one of backslashes.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._operators = self._length = self.depth = 0
-        # What the piece before was: "" for none that could be an operand.
-        self._before = ""
-        self._opened = True
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._after_value = False
 
-    def see(self, piece: str, kind: str) -> None:
-        """Counts the next piece.
+    def add(self, piece: str) -> None:
+        if self._after_value and piece[0] not in _NEUTRAL and not piece[0].isspace():
+            self._pieces.append(" ")
+        self._pieces.append(piece)
+        self._after_value = False
 
-        Raises:
-            InvalidArgument: It is one too many, or it closes a bracket that was not opened.
-        """
-        if kind == "blank":
-            return
-        if kind == "literal" or piece == "?":
-            self._operators += bool(self._before)
-            self._before, self._opened = "value", False
-        elif kind == "word":
-            self._length += len(piece)
-            self._operators += bool(self._before)
-            # A word after an operand is an operator, and what follows it is an operand.
-            self._before, self._opened = "" if self._before else "operand", False
-        else:
-            self._sign(piece)
-        self._check()
+    def add_value(self, value: str) -> None:
+        before = self._pieces[-1][-1] if self._pieces else "("
+        if self._after_value or (before not in _NEUTRAL and not before.isspace()):
+            self._pieces.append(" ")
+        self._pieces.append(value)
+        self._after_value = True
 
-    def _sign(self, piece: str) -> None:
-        self._length += len(piece)
-        if piece in "([":
-            self.depth += piece == "("
-            self._operators += piece == "["
-            self._before, self._opened = "", True
-        elif piece == ")":
-            self.depth -= 1
-            # One that closes what it did not open would end the enclosing pair, and what follows be dropped.
-            if self.depth < 0:
-                raise _unmatched(self._where)
-            self._before, self._opened = "operand", False
-        elif piece == ",":
-            self._operators += self._before == "operand"
-            self._before, self._opened = "", True
-        else:
-            # The sign of a number in a list is part of it.
-            self._operators += not (piece in "+-" and self._opened)
-            self._before, self._opened = ("operand" if piece == "]" else ""), False
-
-    def _check(self) -> None:
-        if self._operators > MAX_OPERATORS:
-            raise InvalidArgument(
-                f"where {shown(self._where)} has more than {MAX_OPERATORS} operators; write column IN (?, ?, ...) "
-                "instead of many OR, send literals as parameters, or store what is computed in a column of its own"
-            )
-        if self.depth > MAX_DEPTH:
-            raise InvalidArgument(
-                f"where {shown(self._where)} has brackets more than {MAX_DEPTH} deep; leave out those that are not "
-                "needed, or store what is computed in a column of its own"
-            )
-        if self._length > MAX_LENGTH:
-            raise InvalidArgument(
-                f"where {shown(self._where)} has more than {MAX_LENGTH:,} characters beside its literals; write "
-                "column IN (?, ?, ...) with parameters"
-            )
+    def __str__(self) -> str:
+        return "".join(self._pieces)
 
 
 def unbound(condition: str) -> str:
     """A bound condition as its caller wrote it, but for values in the place of parameters."""
-    pieces = [token[0] for token in _TOKEN.finditer(condition)]
+    pieces = [token.text for token in tokens(condition)]
     depths = itertools.accumulate((piece == "(") - (piece == ")") for piece in pieces)
     # Two that were joined are left as they are.
     enclosed = pieces[:1] == ["("] and list(depths).index(0) == len(pieces) - 1
@@ -167,7 +101,11 @@ def unbound(condition: str) -> str:
 
 
 def literal(value: Scalar) -> str:
-    """A value as an SQL literal."""
+    """A value as an SQL literal; in brackets where it begins with a sign.
+
+    Raises:
+        InvalidArgument: A time that is in no year from 1 to 9999 in UTC.
+    """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -176,9 +114,11 @@ def literal(value: Scalar) -> str:
         # SQL has no negative literals, and the positive one is beyond 64 bits: Lance makes it a float.
         return f"({_LEAST_INT + 1} - 1)"
     if isinstance(value, (int, float)):
-        return repr(value)
+        # Not as a subclass may write itself, such as NumPy's. A zero has no sign, which an IN list would compare.
+        number = float.__repr__(value + 0.0) if isinstance(value, float) else int.__repr__(value)
+        return f"({number})" if number.startswith("-") else number
     if isinstance(value, datetime):
-        return f"timestamp '{value.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f')}'"
+        return f"timestamp '{_moment(value)}'"
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -187,19 +127,54 @@ def any_of(column: str, values: Sequence[str]) -> str:
     return f"{column} IN ({','.join(map(literal, values))})"
 
 
+def _moment(value: datetime) -> str:
+    try:
+        # Years of less than four digits keep their zeros, which `strftime` leaves out.
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    except OverflowError as exc:
+        raise InvalidArgument(
+            f"the time {value} is in no year from 1 to 9999 in UTC; use one that is"
+        ) from exc
+
+
 def _bound(value: Scalar, number: int) -> str:
+    """The literal of a parameter, the first of which has the number 1."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidArgument(
             f"parameter {number} is {value}, which a condition can't compare with; leave it out, or compare with a "
             "finite number"
         )
+    if isinstance(value, int) and value not in _INT64:
+        raise InvalidArgument(
+            f"parameter {number} is {value}, which does not fit into 64 bits; no number that is stored is beyond them"
+        )
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise InvalidArgument(
+            f"parameter {number} is {value}, which has no time zone; give it one (UTC, say)"
+        )
+    if isinstance(value, str) and not _is_unicode(value):
+        raise InvalidArgument(f"parameter {number} is no valid Unicode text; escape it")
+    if value is not None and not isinstance(value, (str, bool, int, float, datetime)):
+        raise InvalidArgument(
+            f"parameter {number} is of type {type(value).__name__}; use text, a number, true or false, a time, or None"
+        )
     return literal(value)
 
 
-def _unmatched(where: str) -> InvalidArgument:
-    return InvalidArgument(f"where {shown(where)}: brackets and quotes don't match, or it holds a ';'")
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong_count(where: str, given: int) -> InvalidArgument:
-    taken = sum(token[0] == "?" for token in _TOKEN.finditer(where))
-    return InvalidArgument(f"where {shown(where)} takes {taken} parameters, {given} are given")
+    taken = sum(token.kind == "parameter" for token in tokens(where))
+    return InvalidArgument(
+        f"where {shown(where)} takes {_counted(taken)}, {given} {'is' if given == 1 else 'are'} given"
+    )
+
+
+def _counted(parameters: int) -> str:
+    return f"{parameters} parameter{'' if parameters == 1 else 's'}"

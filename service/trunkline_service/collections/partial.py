@@ -36,8 +36,8 @@ def refresh(handle: Handle, rows: Sequence[Row], space_id: str, decode: str | No
     """See `Collection.refresh`."""
     snapshot = handle.open()
     check_space(handle.name, snapshot.spec, space_id)
-    check_decode(handle.name, snapshot.spec, rows, decode)
     check_dimension(handle.name, snapshot.spec, rows)
+    check_decode(handle.name, snapshot.spec, rows, decode)
     # Rows that name the same columns are one merge: almost always all of them.
     alike: dict[frozenset[str], list[Row]] = defaultdict(list)
     for row in {row.id: row for row in rows}.values():

@@ -35,6 +35,17 @@ def existing_ids(snapshot: Snapshot, ids: Sequence[str]) -> set[str]:
     return found
 
 
+def any_exists(snapshot: Snapshot, ids: Sequence[str]) -> bool:
+    """Whether any of the ids has a row, of either status; may raise Lance's own errors."""
+    parts = (ids[start : start + _IDS_PER_FILTER] for start in range(0, len(ids), _IDS_PER_FILTER))
+    return any(any_matches(snapshot, any_of("id", part)) for part in parts)
+
+
+def any_matches(snapshot: Snapshot, condition: str) -> bool:
+    """Whether a bound condition lets any row through; may raise Lance's own errors."""
+    return bool(snapshot.dataset.to_table(columns=["id"], filter=condition, limit=1).num_rows)
+
+
 def scan(
     handle: Handle,
     snapshot: Snapshot,

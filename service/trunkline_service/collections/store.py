@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from trunkline_service.collections.aliases import Alias, Aliases, split_alias
 from trunkline_service.collections.boundary import storage_errors
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.handle import Handle
+from trunkline_service.collections.index_process import pool_threads
 from trunkline_service.collections.names import check_name, is_name
 from trunkline_service.collections.place import LocalPlace, open_place
 from trunkline_service.collections.schema import CollectionRecord, arrow_schema
@@ -50,6 +52,8 @@ class CollectionStore:
     """
 
     def __init__(self, data: str | Path, clock: Callable[[], datetime] = _now) -> None:
+        # Before Lance is imported: where a machine has few processors, searches wait inside its pool for ever.
+        os.environ.update(pool_threads(os.environ))
         self._place = open_place(data, "collections")
         self._clock = clock
         self.aliases = Aliases(self._place)

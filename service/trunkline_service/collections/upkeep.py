@@ -108,10 +108,11 @@ def remove_versions(handle: Handle, versions: Collection[int], *, exclusive: boo
 
     Args:
         handle: The collection.
-        versions: The latest among them stays.
+        versions: The latest among them stays, unless ``exclusive`` puts the fence on top of it.
         exclusive: No one else is writing: files that no version refers to go too, however young.
     """
-    if not set(versions) - {handle.open().version}:
+    # Files of no version may lie beside the only one that there is.
+    if not exclusive and not set(versions) - {handle.open().version}:
         return Removed()
     latest = retried(handle, "cleaned up", _fence)
     with handle.errors("cleaned up"):

@@ -4,7 +4,7 @@ It lies in the dataset and belongs to its versions. What was found by trying (py
 sequences of writes, compared with brute force): rows that were written, moved or relabelled after it was made
 are compared one by one, rows that are gone are passed over, and compaction, `restore` and writers at work
 leave it right. It is made anew and never brought up to date: Lance's ``optimize_indices`` fails where one of
-the partitions gets no new row.
+the partitions gets no new row. It is made in a process of its own (`index_process`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from trunkline_service.collections.handle import Handle, Snapshot
+from trunkline_service.collections.index_process import IndexTask, make_index
 from trunkline_service.collections.upkeep import retried
-from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData, StorageError
+from trunkline_service.errors import (
+    Cancelled,
+    FailedPrecondition,
+    InvalidArgument,
+    NotEnoughData,
+    StorageError,
+)
 
 NAME = "trunkline_nearest"
 LANCE_METRICS = {"cosine": "cosine", "dot": "dot", "euclidean": "l2"}
@@ -74,16 +81,18 @@ def create(
                 f"collection {handle.name!r}: making its index was cancelled; nothing was changed"
             )
 
-    def heard(event: Any) -> None:
-        check()
-        progress(_PHASES.get(event.stage, event.stage), event.completed / event.total if event.total else 0.0)
+    def heard(stage: str, completed: int, total: int) -> None:
+        progress(_PHASES.get(stage, stage), completed / total if total else 0.0)
 
     def change(snapshot: Snapshot) -> VectorIndex:
         check()
-        build(handle, snapshot, partitions, sub_vectors, heard)
-        # The dataset is now at the version that was written.
+        build(handle, snapshot, partitions, sub_vectors, heard, check)
         made = describe(handle, snapshot)
-        assert made is not None
+        if made is None:
+            raise FailedPrecondition(
+                f"collection {handle.name!r}: its index was dropped, or an older version restored, as soon as it was "
+                "made; build it again"
+            )
         return made
 
     for _ in range(_ATTEMPTS - 1):
@@ -102,13 +111,23 @@ def build(
     snapshot: Snapshot,
     partitions: int | None,
     sub_vectors: int | None,
-    heard: Callable[[Any], None] | None = None,
+    heard: Callable[[str, int, int], None] = lambda *_: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Makes the index of a version, in the place of the one there is; may raise Lance's own errors.
+
+    Args:
+        handle: The collection.
+        snapshot: The version; its dataset is moved on to the latest.
+        partitions: See `Collection.create_vector_index`.
+        sub_vectors: The same.
+        heard: Told Lance's stage, how much of it is done, and of how much.
+        check: Called now and then; what it raises ends the work.
 
     Raises:
         NotEnoughData: Fewer than `FEWEST_ROWS` vectors.
         InvalidArgument: ``partitions`` or ``sub_vectors`` that can't be.
+        StorageError: Lance stood still, or its process ended by itself.
     """
     dim = snapshot.spec.dim
     rows = snapshot.dataset.count_rows("embedding IS NOT NULL")
@@ -121,18 +140,18 @@ def build(
         raise InvalidArgument(f"partitions is {partitions}; it can be 1 to {rows}, the rows with a vector")
     if sub_vectors is not None and (sub_vectors < 1 or dim % sub_vectors):
         raise InvalidArgument(f"sub_vectors is {sub_vectors}; it must divide the dimension {dim}")
-    snapshot.dataset.create_index(
-        "embedding",
-        _KIND,
-        name=NAME,
-        metric=LANCE_METRICS[snapshot.spec.metric],
-        replace=True,
-        num_partitions=min(partitions or math.isqrt(rows), max(1, rows // FEWEST_ROWS)),
-        num_sub_vectors=sub_vectors or default_sub_vectors(dim),
-        sample_rate=_SAMPLES,
-        max_iters=_ROUNDS,
-        progress_callback=heard,
-    )
+    arguments = {
+        "index_type": _KIND,
+        "name": NAME,
+        "metric": LANCE_METRICS[snapshot.spec.metric],
+        "replace": True,
+        "num_partitions": min(partitions or math.isqrt(rows), max(1, rows // FEWEST_ROWS)),
+        "num_sub_vectors": sub_vectors or default_sub_vectors(dim),
+        "sample_rate": _SAMPLES,
+        "max_iters": _ROUNDS,
+    }
+    make_index(IndexTask(handle.name, handle.uri, snapshot.version, arguments), heard, check)
+    snapshot.dataset.checkout_latest()
 
 
 def default_sub_vectors(dim: int) -> int:

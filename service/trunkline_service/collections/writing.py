@@ -12,11 +12,14 @@ from trunkline_service.collections.filters import literal, unbound
 from trunkline_service.collections.handle import CONFLICT_RETRIES, CONFLICT_TIMEOUT, Handle, Snapshot, merging
 from trunkline_service.collections.metadata import (
     Scalar,
+    arrow_type,
     check_column,
     check_scalar,
     column_array,
+    floats_for,
     new_columns,
 )
+from trunkline_service.collections.reading import any_exists, any_matches
 from trunkline_service.collections.rows import Label, Row
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.collections.widening import unless_retyped, widen
@@ -32,9 +35,9 @@ def upsert(
     snapshot = handle.open()
     spec = snapshot.spec
     check_space(handle.name, spec, space_id)
+    check_dimension(handle.name, spec, rows)
     if not allow_mixed_decode:
         check_decode(handle.name, spec, rows, decode)
-    check_dimension(handle.name, spec, rows)
     if not rows:
         return snapshot.version
     unique = list({row.id: row for row in rows}.values())
@@ -58,6 +61,8 @@ def delete(handle: Handle, ids: Sequence[str]) -> int:
 
     snapshot = handle.open()
     with handle.errors("written"):
+        if not any_exists(snapshot, list(ids)):
+            return 0
         key = pa.schema([snapshot.dataset.schema.field("id")])
         table = pa.table({"id": sorted(set(ids))}, schema=key)
         counts = merging(snapshot).when_matched_delete().execute(table)
@@ -68,6 +73,8 @@ def delete_where(handle: Handle, condition: str) -> int:
     """See `Collection.delete_where`; ``condition`` is bound."""
     snapshot = handle.open()
     with _filtering(handle, snapshot, condition, "written"):
+        if not any_matches(snapshot, condition):
+            return 0
         deleted = snapshot.dataset.delete(
             condition, conflict_retries=CONFLICT_RETRIES, retry_timeout=CONFLICT_TIMEOUT
         )
@@ -81,10 +88,13 @@ def relabel(handle: Handle, labels: Mapping[str, Label | Scalar], column: str) -
     import pyarrow as pa
 
     snapshot = handle.open()
-    _target(handle, snapshot, column)
+    _check_values(handle, snapshot, labels, column)
+    ids = list(labels)
+    with handle.errors("read"):
+        if not any_exists(snapshot, ids):
+            return 0
     snapshot = _widened(handle, snapshot, labels, column)
     field = _target(handle, snapshot, column)
-    ids = list(labels)
     array = _values(ids, list(labels.values()), column, snapshot, field.type)
     with handle.errors("written"):
         schema = pa.schema([snapshot.dataset.schema.field("id"), field])
@@ -96,10 +106,14 @@ def relabel(handle: Handle, labels: Mapping[str, Label | Scalar], column: str) -
 def relabel_where(handle: Handle, label: Label | Scalar, condition: str, column: str) -> int:
     """See `Collection.relabel_where`; ``condition`` is bound."""
     snapshot = handle.open()
-    _target(handle, snapshot, column)
-    snapshot = _widened(handle, snapshot, {"(all that match)": label}, column)
+    values = {"(all that match)": label}
+    _check_values(handle, snapshot, values, column)
+    with _filtering(handle, snapshot, condition, "read"):
+        if not any_matches(snapshot, condition):
+            return 0
+    snapshot = _widened(handle, snapshot, values, column)
     field = _target(handle, snapshot, column)
-    _values(["(all that match)"], [label], column, snapshot, field.type)
+    _values(list(values), [label], column, snapshot, field.type)
     if isinstance(label, tuple):
         value = f"[{','.join(map(literal, label))}]" if label else "make_array()"
     else:
@@ -146,6 +160,23 @@ def _widened(
     if column in COLUMNS:
         return snapshot
     return widen(handle, snapshot, [(row_id, {column: value}) for row_id, value in values.items()], [column])
+
+
+def _check_values(
+    handle: Handle, snapshot: Snapshot, values: Mapping[str, Label | Scalar], column: str
+) -> None:
+    """Refuses what can't be written to a column, before anything is.
+
+    Raises:
+        InvalidArgument: A column that can't be set, or a value that it can't hold, even as one of floats.
+    """
+    kind = _target(handle, snapshot, column).type
+    brought: list[tuple[str, Mapping[str, Any]]] = [
+        (row_id, {column: value}) for row_id, value in values.items()
+    ]
+    if column not in COLUMNS and floats_for(brought, {column: kind}):
+        kind = arrow_type(0.0)
+    _values(list(values), list(values.values()), column, snapshot, kind)
 
 
 def _target(handle: Handle, snapshot: Snapshot, column: str) -> Any:

@@ -137,6 +137,11 @@ def find_clusters(
     )
 
 
+def counts_tried(rows: int) -> tuple[int, ...]:
+    """The numbers of clusters that are tried for so many rows, where none is given; rising, at least one."""
+    return tuple(k for k in _TRIED if k * _ROWS_PER_CLUSTER <= rows) or (1,)
+
+
 def part(
     vectors: NDArray[np.float32],
     compared: str,
@@ -189,7 +194,7 @@ def part(
         return silhouette_of(apart, assign(sample, centroids, metric=compared, threads=threads)[0])
 
     if count is None:
-        counts = [k for k in _TRIED if k * _ROWS_PER_CLUSTER <= len(vectors)] or [1]
+        counts = counts_tried(len(vectors))
         found = [
             silhouette(fitted(sample, k, _TRIED_ITERATIONS, at / len(counts))) for at, k in enumerate(counts)
         ]
@@ -260,7 +265,12 @@ def _cluster(live: Live, number: int, members: NDArray[np.int64], centroid: Cent
     mix, labelled = label_mix(live.labels_of(members))
     chosen = members[representatives(vectors, scores)]
     return Cluster(
-        number, len(members), float(scores.mean()), tuple(live.seen(chosen)), mix[:_LABELS], labelled
+        number,
+        len(members),
+        float(live.measured(scores.mean())),
+        tuple(live.seen(chosen)),
+        mix[:_LABELS],
+        labelled,
     )
 
 

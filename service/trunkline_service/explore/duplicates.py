@@ -27,6 +27,8 @@ MOST_PAIRS = 10_000
 
 # Rows of a group that are compared with the rest of it at a time.
 _TOGETHER = 256
+# Cosines of exact copies differ by rounding, in later digits than these.
+_ALIKE_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,15 @@ class Group:
     """Rows that are joined by near-duplicate pairs, directly or through others.
 
     Attributes:
-        copies: Those to keep first. Each of the others is at least as near to one of these as the threshold.
+        copies: Those to keep first: the best row, and every row that is not as near as the threshold to a
+            better one that is kept. Each of the others is at least as near to one of these as the threshold.
     """
 
     copies: tuple[Copy, ...]
 
     @cached_property
     def labels_differ(self) -> bool:
-        """Whether rows of it have different labels, of which then all but one are wrong."""
+        """Whether rows of it have different labels, so that some may be wrong."""
         return len({copy.row.label for copy in self.copies if copy.row.label is not None}) > 1
 
     @cached_property
@@ -95,7 +98,7 @@ class Duplicates:
         rows: That were compared.
         pair_count: Pairs found.
         pairs: The nearest of them, at most `MOST_PAIRS`.
-        groups: The largest first.
+        groups: Those of the nearest pairs first, so that exact copies lead; of equal ones the largest.
         exact: Whether every row was compared with every other one.
         recall: Where not, the share of pairs that was found, of those of a sample of rows that were compared
             with all; None where it is exact, or the sample has no pairs.
@@ -145,7 +148,7 @@ def find_duplicates(
     limit = check_threshold(threshold, live.compared)
     workers = workers or Workers(1)
     rows = len(live)
-    near = Near(live.vectors, live.compared, limit)
+    near = Near(live.vectors, live.compared, limit / live.unit)
     sink = PairSink(rows, MOST_PAIRS)
     recall, measured = None, 0
     whole = exact or rows <= exact_rows
@@ -198,7 +201,7 @@ def _listed(live: Live, pairs: Pairs) -> tuple[NearPair, ...]:
     import pyarrow as pa
 
     first, second = (live.ids.take(pa.array(side)).to_pylist() for side in (pairs.first, pairs.second))
-    return tuple(map(NearPair, first, second, pairs.scores.tolist()))
+    return tuple(map(NearPair, first, second, live.measured(pairs.scores).tolist()))
 
 
 def _groups(live: Live, near: Near, pairs: Pairs, told: Told) -> tuple[Group, ...]:
@@ -212,18 +215,21 @@ def _groups(live: Live, near: Near, pairs: Pairs, told: Told) -> tuple[Group, ..
     order = joined[np.lexsort((joined, -files[joined], unlabelled[joined], pairs.codes[joined]))]
     seen = live.seen(order, files)
     starts = np.flatnonzero(np.diff(pairs.codes[order], prepend=-1))
-    groups = []
+    groups: list[tuple[float, Group]] = []
     for start, end in itertools.pairwise([*starts.tolist(), len(order)]):
         told("grouping", start / len(order))
-        groups.append(_group(near, order[start:end], seen[start:end], told))
-    return tuple(sorted(groups, key=lambda group: -len(group.copies)))
+        members = order[start:end]
+        best = round(float(pairs.best[members].max()), _ALIKE_DIGITS)
+        groups.append((best, _group(live, near, members, seen[start:end], told)))
+    groups.sort(key=lambda entry: (-entry[0], -len(entry[1].copies)))
+    return tuple(group for _, group in groups)
 
 
-def _group(near: Near, ranked: Positions, seen: list[Seen], told: Told) -> Group:
+def _group(live: Live, near: Near, ranked: Positions, seen: list[Seen], told: Told) -> Group:
     like, scores = keepers(near, ranked, told)
     copies = [
         Copy(row, True) if at < 0 else Copy(row, False, seen[at].id, score)
-        for row, at, score in zip(seen, like.tolist(), scores.tolist(), strict=True)
+        for row, at, score in zip(seen, like.tolist(), live.measured(scores).tolist(), strict=True)
     ]
     return Group(tuple(sorted(copies, key=lambda copy: (not copy.keep, -(copy.score or 0.0)))))
 

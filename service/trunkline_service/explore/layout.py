@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -37,7 +38,8 @@ class Map:
         rows: How many there are; the map has as many points, or a sample of them.
         explained: Of ``pca``: the share of the variance that lies along each axis. None for others.
         points: The rows that are shown.
-        places: float32 (n, 2), x to the right and y upwards, as large as the method gives them.
+        places: float32 (n, 2), x to the right and y upwards, as large as the method gives them; less by a
+            power of two where that is more than float32 holds.
         clusters: int32 (n,), the cluster of each point, the largest first, from 0.
     """
 
@@ -98,6 +100,7 @@ def draw_map(
     explained: tuple[float, float] | None = None
     if method == "pca":
         places, explained = _pca(live.vectors, vectors, told)
+        places = _enlarged(places, live.unit)
     else:
         places = _umap(vectors, live.compared, seed, told)
     numbers, centroids, _ = part(vectors, live.compared, clusters, seed=seed, workers=workers, told=told)
@@ -145,6 +148,13 @@ def _pca(
         places[start : start + _BLOCK_ROWS] = (shown[start : start + _BLOCK_ROWS] - middle) @ two
     told("placing", 1.0)
     return places, (shares[0], shares[1])
+
+
+def _enlarged(places: NDArray[np.float32], unit: float) -> NDArray[np.float32]:
+    """Places times a power of two, or the largest lower one that float32 has room for."""
+    largest = math.frexp(float(np.abs(places).max(initial=0)))[1]
+    power = math.frexp(unit)[1] - 1
+    return np.ldexp(places, min(power, np.finfo(np.float32).maxexp - largest))
 
 
 def _umap(vectors: NDArray[np.float32], compared: str, seed: int, told: Told) -> NDArray[np.float32]:

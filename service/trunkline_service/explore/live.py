@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,10 +16,14 @@ from trunkline_service.collections.rows import Label
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import Resolved
 from trunkline_service.errors import NotEnoughData, StorageError
-from trunkline_service.index.metric import normalise_into
+from trunkline_service.index.metric import in_single, normalise_into
 
 Told: TypeAlias = Callable[[str, float], None]
 """Called often, with the stage and the share of it that is done. What it raises ends the work."""
+
+# Of the largest value, as a power of two: squares, and sums of them over all rows, stay within float32.
+_LARGEST_EXPONENT = 32
+_BLOCK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,15 @@ class Live:
         name: The collection's.
         spec: The identity of its vectors.
         version: That was read.
-        vectors: float32 (N, dim): of length 1 where cosines are compared.
+        vectors: float32 (N, dim): of length 1 where cosines are compared, else divided by ``unit``.
         ids: Arrow large-string array of N.
         labels: The same with nulls; lists of strings where the collection is multi-label.
         splits: Large strings or nulls.
         sources: Large strings.
         read_sizes: Reads the sizes of the rows' sources.
         filtered: Whether these are the rows of a condition.
+        unit: How long a distance of 1 between ``vectors`` is in the collection, a power of two; 1 where
+            cosines are compared.
     """
 
     name: str
@@ -67,6 +74,7 @@ class Live:
     sources: Any
     read_sizes: Callable[[], NDArray[np.int64]]
     filtered: bool = False
+    unit: float = 1.0
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -90,6 +98,13 @@ class Live:
         metric ``dot`` are compared by their cosines.
         """
         return "euclidean" if self.spec.metric == "euclidean" else "cosine"
+
+    def measured(self, distances: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Distances between ``vectors``, or minus these, as those of the collection; cosines stay.
+
+        What is more than float32 holds is the largest that it does.
+        """
+        return in_single(np.asarray(distances, np.float64) * self.unit)
 
     def seen(
         self, positions: Sequence[int] | NDArray[np.integer[Any]], sizes: NDArray[np.int64] | None = None
@@ -137,7 +152,10 @@ def read_live(resolved: Resolved, where: str | None = None, parameters: Sequence
     """
     collection = resolved.collection
     matrix = collection.matrix(where, resolved.version, parameters)
-    if matrix.spec.metric != "euclidean":
+    unit = 1.0
+    if matrix.spec.metric == "euclidean":
+        unit = bring_in_range(matrix.embeddings)
+    else:
         normalise_into(matrix.embeddings, matrix.embeddings)
 
     def read_sizes() -> NDArray[np.int64]:
@@ -163,7 +181,35 @@ def read_live(resolved: Resolved, where: str | None = None, parameters: Sequence
         matrix.sources,
         read_sizes,
         where is not None,
+        unit,
     )
+
+
+def bring_in_range(vectors: NDArray[np.float32]) -> float:
+    """Divides vectors by a power of two, in place, so that squares of them are neither infinite nor nothing.
+
+    That is exact, but for values below a 2^157th part of the largest one, which lose digits.
+
+    Args:
+        vectors: Finite float32 (N, dim).
+
+    Returns:
+        What they were divided by.
+    """
+    blocks = [vectors[start : start + _BLOCK_ROWS] for start in range(0, len(vectors), _BLOCK_ROWS)]
+    largest = max((float(np.abs(block).max(initial=0)) for block in blocks), default=0.0)
+    if not largest:
+        return 1.0
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - _LARGEST_EXPONENT)
+    for block in blocks:
+        # The power itself may be more than float32 holds.
+        np.multiply(block, 1 / unit, out=block, dtype=np.float64, casting="same_kind")
+    return unit
+
+
+def distance_words(distance: float) -> str:
+    """A distance for people: two decimals, or digits where these would show nothing."""
+    return f"{distance:.2f}" if distance == 0 or 0.01 <= abs(distance) < 1e6 else f"{distance:.3g}"
 
 
 def label_words(label: Label) -> str:

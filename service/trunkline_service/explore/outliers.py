@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trunkline_service.collections.rows import Label
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.explore.cells import make_cells
-from trunkline_service.explore.live import Live, Seen, Told, label_words
+from trunkline_service.explore.live import Live, Seen, Told, distance_words, label_words
 from trunkline_service.index.exact import half_squares_of, nearest
 from trunkline_service.index.workers import Workers
 
@@ -133,7 +133,7 @@ def find_outliers(
         live.compared,
         rows,
         k,
-        usual,
+        float(live.measured(np.asarray(usual))),
         _described(live, far, distances, positions, usual),
     )
 
@@ -251,20 +251,21 @@ def _described(
     nearest_rows = live.seen(positions[:, 0])
     labels = live.labels_of(positions.ravel())
     k = positions.shape[1]
+    own = live.measured(distances)
     return tuple(
         Outlier(
             row,
-            float(apart[-1]),
+            float(own[at, -1]),
             float(apart[-1]) / usual if usual > 0 else float("inf"),
-            reason(row.label, apart, labels[at * k : (at + 1) * k], usual),
+            reason(row.label, apart, labels[at * k : (at + 1) * k], usual, live.unit),
             other,
-            float(apart[0]),
+            float(own[at, 0]),
         )
         for at, (row, apart, other) in enumerate(zip(seen, distances, nearest_rows, strict=True))
     )
 
 
-def reason(label: Label, distances: Distances, labels: list[Label], usual: float) -> str:
+def reason(label: Label, distances: Distances, labels: list[Label], usual: float, unit: float = 1.0) -> str:
     """Why a row is an outlier, in a sentence.
 
     Args:
@@ -272,6 +273,7 @@ def reason(label: Label, distances: Distances, labels: list[Label], usual: float
         distances: float32 (k,) of its neighbours, rising.
         labels: Of its neighbours.
         usual: The median distance of the last neighbour.
+        unit: How long a distance of 1 is in the collection.
     """
     # Where a few rows are near it and the rest are not, the distances leap after those.
     leaps = np.flatnonzero(distances[1:] >= _LEAP * np.maximum(distances[:-1], np.finfo(np.float32).tiny))
@@ -280,9 +282,9 @@ def reason(label: Label, distances: Distances, labels: list[Label], usual: float
     elif len(leaps):
         few = int(leaps[-1]) + 1
         others = f"{few} other{'s' if few > 1 else ''}"
-        told = f"it stands apart together with {others}: the next row is {distances[few]:.2f} away"
+        told = f"it stands apart together with {others}: the next row is {_words(distances[few], unit)} away"
     else:
-        told = f"nothing is like it: even the nearest row is {distances[0]:.2f} away"
+        told = f"nothing is like it: even the nearest row is {_words(distances[0], unit)} away"
     named = Counter(other for other in labels if other is not None).most_common(1)
     if label is None or not named or named[0][0] == label or named[0][1] < _AGREE * len(labels):
         return told
@@ -290,3 +292,7 @@ def reason(label: Label, distances: Distances, labels: list[Label], usual: float
         f"{told}; labelled {label_words(label)}, but {named[0][1]} of its {len(labels)} nearest rows are "
         f"{label_words(named[0][0])}"
     )
+
+
+def _words(distance: np.float32, unit: float) -> str:
+    return distance_words(float(distance) * unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from trunkline_service.explore.live import Told
 from trunkline_service.heads.training.partitions import components
 from trunkline_service.index.exact import half_squares_of
+from trunkline_service.index.metric import pair_scores
 from trunkline_service.index.workers import Workers
 
 Positions = NDArray[np.int64]
@@ -22,6 +24,9 @@ _HELD = 1 << 20
 _SCORED = 1 << 22
 # Products of float32 vectors of length 1 are right to about a millionth; scores are then taken anew.
 _SLACK = 1e-5
+# Of equal vectors the cosine may come out a little below 1: the more, the more products are summed.
+_ROUNDING, _ROUNDED_DIM = 1e-6, 4096
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,7 @@ class Pairs:
         scores: float32 (P,), highest first.
         count: Of all pairs; P is less where there are more than were to be kept.
         codes: int64 (N,), equal for rows that pairs join, directly or through others.
+        best: float32 (N,), of each row the score of its best pair; ``-inf`` where it has none.
     """
 
     first: Positions
@@ -41,6 +47,7 @@ class Pairs:
     scores: Scores
     count: int
     codes: Positions
+    best: Scores
 
 
 class PairSink:
@@ -55,6 +62,7 @@ class PairSink:
         self._most = most
         self._count = 0
         self._codes: Positions = np.arange(rows)
+        self._best: Scores = np.full(rows, -np.inf, np.float32)
         self._joins: list[Positions] = []
         self._joining = 0
         self._kept: list[tuple[Positions, Positions, Scores]] = []
@@ -65,6 +73,8 @@ class PairSink:
         if not len(first):
             return
         self._count += len(first)
+        for side in (first, second):
+            np.maximum.at(self._best, side, scores)
         ends = np.stack([self._codes[first], self._codes[second]], axis=1)
         apart = ends[ends[:, 0] != ends[:, 1]]
         self._joins.append(apart)
@@ -82,7 +92,7 @@ class PairSink:
         self._keep()
         first, second, scores = self._kept[0] if self._kept else _nothing()
         order = np.lexsort((second, first, -scores))
-        return Pairs(first[order], second[order], scores[order], self._count, self._codes)
+        return Pairs(first[order], second[order], scores[order], self._count, self._codes, self._best)
 
     def _join(self) -> None:
         if self._joining:
@@ -106,13 +116,19 @@ class Near:
     Args:
         vectors: float32 (N, dim), of length 1 for ``cosine``.
         compared: ``cosine`` or ``euclidean``.
-        threshold: A cosine, or minus a distance.
+        threshold: A cosine, from which rounding may take a millionth; or minus a distance.
     """
 
     def __init__(self, vectors: NDArray[np.float32], compared: str, threshold: float) -> None:
         self.vectors = vectors
         self._euclidean = compared == "euclidean"
-        self._threshold = np.float32(threshold)
+        # Of cosines, and of -d^2/2.
+        self._least, self._floor = threshold, threshold
+        if self._euclidean:
+            self._least = max(threshold, -_LARGEST)
+            self._floor = max(-threshold * threshold / 2, -_LARGEST)
+        else:
+            self._least -= _ROUNDING * max(1.0, math.sqrt(vectors.shape[1] / _ROUNDED_DIM))
         self._halves = half_squares_of(vectors) if self._euclidean else None
 
     def among(
@@ -125,15 +141,15 @@ class Near:
         left, right = self.vectors[rows], self.vectors[others]
         products = left @ right.T
         if self._halves is None:
-            found = products >= self._threshold - _SLACK
+            found = products >= self._floor - _SLACK
         else:
             # -d^2/2 = x.y - |x|^2/2 - |y|^2/2, which cancels where vectors are long and near.
             long = self._halves[rows][:, None] + self._halves[others][None, :]
             products -= long
-            found = products >= -(self._threshold**2) / 2 - _SLACK * (1 + long)
+            found = products >= self._floor - _SLACK * (1 + long)
         first, second = np.divmod(np.flatnonzero(found), len(right))
         scores = self._scores(left, right, first, second)
-        kept = scores >= self._threshold
+        kept = scores >= np.float32(self._least)
         return first[kept], second[kept], scores[kept]
 
     def _scores(
@@ -145,11 +161,8 @@ class Near:
         for start in range(0, len(first), step):
             part = slice(start, start + step)
             one, other = left[first[part]], right[second[part]]
-            if self._euclidean:
-                apart = one - other
-                scores[part] = -np.sqrt(np.einsum("ij,ij->i", apart, apart))
-            else:
-                scores[part] = np.minimum(np.einsum("ij,ij->i", one, other), 1.0)
+            compared = "euclidean" if self._euclidean else "cosine"
+            scores[part] = pair_scores(one, other[:, None, :], compared)[:, 0]
         return scores
 
 

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.index import shaping
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.exact import merged
-from trunkline_service.index.grouping import Groups, apart
+from trunkline_service.index.grouping import Apart, Groups, apart
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.view import Answer, Mask, View
 
-_MORE = 4
-_FEWEST = 64
 # Candidates of one search, of all its queries: their scores and places take some hundred megabytes.
 _MOST_FOUND = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The hits of one query: slots, scores, what they stand for, best first."""
+    """The hits of one query: slots, scores, what they stand for, best first.
+
+    Attributes:
+        slots: Rows of the view.
+        scores: Of each.
+        groups: The value that each was grouped by, as text; None where there is none.
+        folded: For each the slots that were folded into it.
+        complete: No row that was left out could be a hit, or be folded into one; see `shaping.MOST_COMPARED`.
+    """
 
     slots: list[int]
     scores: list[float]
     groups: list[str | None]
     folded: list[list[int]]
+    complete: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,52 +58,84 @@ class Finder:
     allowed: tuple[Mask, ...] | None
     search_in: Callable[[int, NDArray[np.int64], tuple[Mask, ...]], Answer]
 
-    def find(self, excluded: Sequence[str | None]) -> tuple[list[Found], bool]:
+    def find(
+        self, excluded: Sequence[str | None], *, cancelled: Callable[[], bool] = never
+    ) -> tuple[list[Found], bool]:
         """The hits of each query, and whether everything was compared.
 
-        Asks for more candidates, for those queries that lack hits, until they have enough or there are none.
+        Asks for more candidates, for those queries that lack hits, until they have enough or there are none, or
+        so many that no more are compared with each other.
 
         Args:
             excluded: For each query the id of a row that is no hit of it, or None.
+            cancelled: Asked before every search, and now and then between them.
+
+        Raises:
+            Cancelled: ``cancelled`` said so.
         """
         found: dict[int, Found] = {}
         open_ = np.arange(len(excluded))
-        k = self._first_k(any(excluded))
+        k = shaping.first_k(self.options, len(self.view), excludes=any(excluded))
+        most = shaping.most_k(self.options, len(self.view))
         exact = True
         while len(open_):
-            step = max(1, _MOST_FOUND // k)
-            for start in range(0, len(open_), step):
-                asked = open_[start : start + step]
-                answer = self.search(k, asked)
-                exact = exact and answer.exact
-                for row, query in enumerate(asked.tolist()):
-                    shaped = self._shaped(
-                        answer.scores[row], answer.slots[row], excluded[query], last=k >= len(self.view)
-                    )
-                    if shaped is not None:
-                        found[query] = shaped
+            shaped, all_compared = self._round(k, open_, excluded, last=k >= most, cancelled=cancelled)
+            found |= shaped
+            exact = exact and all_compared
             open_ = np.array([query for query in open_.tolist() if query not in found], np.int64)
             if len(open_) and self.groups is not None and self.options.collapse is None:
-                masks = apart(self.view, self.groups, self.allowed)
-                if masks is not None:
-                    by_group, all_compared = self._group_by_group(open_, masks, excluded)
+                each = apart(self.view, self.groups, self.allowed)
+                if each is not None:
+                    by_group, all_compared = self._group_by_group(open_, each, excluded, cancelled)
                     found |= by_group
                     exact = exact and all_compared
                     break
-            k = min(len(self.view), k * _MORE)
-        return [found[query] for query in range(len(excluded))], exact
+            k = min(most, k * shaping.MORE)
+        hits = [found[query] for query in range(len(excluded))]
+        return hits, exact and all(each.complete for each in hits)
+
+    def _round(
+        self,
+        k: int,
+        queries: NDArray[np.int64],
+        excluded: Sequence[str | None],
+        *,
+        last: bool,
+        cancelled: Callable[[], bool],
+    ) -> tuple[dict[int, Found], bool]:
+        """The hits of those of some queries that k candidates are enough for; whether everything was compared."""
+        found: dict[int, Found] = {}
+        exact = True
+        step = max(1, _MOST_FOUND // k)
+        for start in range(0, len(queries), step):
+            check_wanted(cancelled)
+            asked = queries[start : start + step]
+            answer = self.search(k, asked)
+            exact = exact and answer.exact
+            for row, query in enumerate(asked.tolist()):
+                shaped = self._shaped(
+                    answer.scores[row], answer.slots[row], excluded[query], last=last, cancelled=cancelled
+                )
+                if shaped is not None:
+                    found[query] = shaped
+        return found, exact
 
     def _group_by_group(
-        self, queries: NDArray[np.int64], masks: list[tuple[Mask, ...]], excluded: Sequence[str | None]
+        self,
+        queries: NDArray[np.int64],
+        each: Iterable[Apart],
+        excluded: Sequence[str | None],
+        cancelled: Callable[[], bool],
     ) -> tuple[dict[int, Found], bool]:
         """The hits of some queries from the best rows of each group, whose rows together are compared once.
 
         Where one value has the nearest thousand rows, asking for more candidates would ask for all of them.
         """
         answers = []
-        for place, rows in enumerate(masks):
-            # The last are rows without a value, of which each stands for itself.
-            most = self.options.k if place == len(masks) - 1 else self.options.per_group
+        for rows, valued in each:
+            check_wanted(cancelled)
+            # Of rows without a value each stands for itself.
+            most = self.options.per_group if valued else self.options.k
             if any(part.any() for part in rows):
                 answers.append(self.search_in(most + any(excluded), queries, rows))
         if not answers:
@@ -104,23 +144,25 @@ class Finder:
         scores, slots = merged([(answer.scores, answer.slots) for answer in answers], width)
         found = {}
         for row, query in enumerate(queries.tolist()):
-            shaped = self._shaped(scores[row], slots[row], excluded[query], last=True)
+            shaped = self._shaped(scores[row], slots[row], excluded[query], last=True, cancelled=cancelled)
             assert shaped is not None
             found[query] = shaped
         return found, all(answer.exact for answer in answers)
 
-    def _first_k(self, excludes: bool) -> int:
-        wanted = self.options.k * (self.options.per_group if self.options.group_by else 1)
-        if self.options.group_by or self.options.collapse is not None:
-            wanted = max(_FEWEST, _MORE * wanted)
-        return max(1, min(len(self.view), wanted + excludes))
-
     def _shaped(
-        self, scores: NDArray[np.float32], slots: NDArray[np.int64], excluded: str | None, last: bool
+        self,
+        scores: NDArray[np.float32],
+        slots: NDArray[np.int64],
+        excluded: str | None,
+        *,
+        last: bool,
+        cancelled: Callable[[], bool],
     ) -> Found | None:
         """The hits; None where further candidates could add to them."""
-        count = shaping.within(scores, slots, self.options.min_score)
-        last = last or count < len(slots)
+        check_wanted(cancelled)
+        count = shaping.within(scores, slots, self.options.min_score, self.view.spec.metric)
+        # Fewer than were asked for, or than there are rows: no other could be a hit.
+        all_there = count < len(slots) or count >= len(self.view)
         scores, slots = scores[:count], slots[:count]
         if excluded is not None:
             kept = [at for at, row_id in enumerate(self.view.texts(slots, "ids")) if row_id != excluded]
@@ -130,14 +172,17 @@ class Finder:
         if self.options.collapse is not None:
             vectors = self.view.vectors(slots)
             similar = shaping.Similarity(vectors, self.view.spec.metric, self.options.collapse)
-        chosen = shaping.choose(len(slots), self.options.k, self.options.per_group, groups, similar)
-        if not chosen.enough and not last:
+        chosen = shaping.choose(
+            len(slots), self.options.k, self.options.per_group, groups, similar, cancelled
+        )
+        if not (chosen.enough or last or all_there):
             return None
         return Found(
             slots[chosen.at].tolist(),
             scores[chosen.at].tolist(),
             [None if groups is None or groups[at] is None else _text(groups[at]) for at in chosen.at],
             [slots[places].tolist() for places in chosen.folded],
+            complete=chosen.enough or all_there or self.options.collapse is None,
         )
 
 

@@ -8,18 +8,21 @@ meanwhile waits for the next round.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.view import Answer, Mask, View
 from trunkline_service.index.workers import Workers
 
 _MOST_QUERIES = 1024
 # Rows found by one search, of all its queries: their scores and places take some hundred megabytes.
 _MOST_FOUND = 1 << 21
+# How long who waits does not ask whether it is still wanted, in seconds.
+_UNASKED_S = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +91,24 @@ class Gatherer:
         self._waiting: list[_Waiting] = []
         self._leader: _Waiting | None = None
 
-    def ask(self, ask: Ask) -> Answer:
-        """The answer; where search is exact, the same as if it were asked alone."""
+    def ask(self, ask: Ask, *, cancelled: Callable[[], bool] = never) -> Answer:
+        """The answer; where search is exact, the same as if it were asked alone.
+
+        Args:
+            ask: What is asked.
+            cancelled: Asked before the search, and while it waits for others'.
+
+        Raises:
+            Cancelled: ``cancelled`` said so. Those who would be answered with it are answered all the same.
+        """
+        check_wanted(cancelled)
         mine = _Waiting(ask)
         try:
             with self._lock:
                 self._waiting.append(mine)
                 if self._leader is None:
                     self._pass_on()
-            mine.turn.wait()
+            _wait(mine.turn, cancelled)
             if not mine.done:
                 self._lead(mine)
         finally:
@@ -149,6 +161,12 @@ class Gatherer:
                     count += len(waiting.ask.queries)
             self._waiting = [waiting for waiting in self._waiting if waiting not in taken]
         return taken
+
+
+def _wait(turn: threading.Event, cancelled: Callable[[], bool]) -> None:
+    # Nobody wakes the thread of a call that its caller cancelled.
+    while not turn.wait(None if cancelled is never else _UNASKED_S):
+        check_wanted(cancelled)
 
 
 def _answer(together: list[_Waiting], workers: Workers) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,18 @@ class Groups(Protocol):
     def codes(self) -> NDArray[np.int64] | None:
         """A number for each slot's value, 0..n-1; -1 for null. None where the values are lists."""
         ...
+
+
+class Apart(NamedTuple):
+    """The rows of one value.
+
+    Attributes:
+        rows: Masks over a view's parts.
+        valued: They share a value; else they are those without one.
+    """
+
+    rows: tuple[Mask, ...]
+    valued: bool
 
 
 class LabelGroups:
@@ -74,21 +86,24 @@ class ColumnGroups:
         return [_hashable(value) for value in self._values.take(pa.array(codes, mask=codes < 0)).to_pylist()]
 
 
-def apart(view: View, groups: Groups, allowed: Sequence[Mask] | None) -> list[tuple[Mask, ...]] | None:
-    """For each value the rows that have it, as masks over the view's parts; last the rows without one.
+def apart(view: View, groups: Groups, allowed: Sequence[Mask] | None) -> Iterator[Apart] | None:
+    """The rows of each value, one value after the other: all masks at once would take a byte a row each.
 
-    None where there are too many values to look at each of them, or they can't be told apart.
+    Last come the rows without a value. None where there are too many values to look at each of them, or they
+    can't be told apart.
     """
     codes = groups.codes
     if codes is None or codes.max(initial=-1) >= _MOST_APART:
         return None
-    masks = []
+    return _one_by_one(view, codes, None if allowed is None else np.concatenate(allowed))
+
+
+def _one_by_one(view: View, codes: NDArray[np.int64], allowed: Mask | None) -> Iterator[Apart]:
     for code in [*range(int(codes.max(initial=-1)) + 1), -1]:
         rows = codes == code
         if allowed is not None:
-            rows &= np.concatenate(allowed)
-        masks.append(view.split(rows))
-    return masks
+            rows &= allowed
+        yield Apart(view.split(rows), valued=code >= 0)
 
 
 def _codes(values: Any) -> tuple[Any, NDArray[np.int64]]:

@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
-from trunkline_service.errors import CollectionNotFound
+from trunkline_service.errors import CollectionNotFound, StorageError, TrunklineError
 from trunkline_service.index import recall
 from trunkline_service.index.building import builder
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.card import IndexCard, Recall
 from trunkline_service.index.following import flat_view
 from trunkline_service.index.lance.served import LanceIndexes
 from trunkline_service.index.loading import Loader
-from trunkline_service.index.options import IndexOptions
+from trunkline_service.index.options import IndexOptions, WishedKind
 from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.searcher import Searcher, SearchPolicy, check_query_space
 from trunkline_service.index.state import IndexState
 from trunkline_service.index.storage.store import IndexStore
-from trunkline_service.index.upkeep import is_due, is_stale, wear_of
+from trunkline_service.index.upkeep import is_due, is_stale, note_of, wear_of
 from trunkline_service.index.view import View
 from trunkline_service.index.wishes import Wishes
 
@@ -39,11 +40,6 @@ Progress = Callable[[str, float], None]
 
 def unheard(_phase: str, _done: float) -> None:
     """Progress that nobody asked for."""
-
-
-def never() -> bool:
-    """Nobody calls it off."""
-    return False
 
 
 class Indexes:
@@ -67,7 +63,7 @@ class Indexes:
         self._store = IndexStore(data, cache)
         self._clock = clock
         self._wishes = Wishes(self._store, clock)
-        self._loader = Loader(self._store)
+        self._loader = Loader(self._store, clock)
         self._searcher = Searcher(policy, self._load, clock)
         self._lance = LanceIndexes(self._store, self._searcher.workers, clock)
         self._lock = threading.Lock()
@@ -83,19 +79,26 @@ class Indexes:
         exclude_ids: Sequence[str | None] | None = None,
         version: int | None = None,
         space_id: str | None = None,
+        *,
+        cancelled: Callable[[], bool] = never,
     ) -> SearchOutcome:
         """See `Searcher.search`."""
+        check_wanted(cancelled)
         try:
-            kind = self.options(collection).kind
+            kind = self._kind(collection)
             if kind == "lance":
                 check_query_space(collection.name, collection.spec, space_id)
-                outcome = self._lance.search(collection, queries, options, exclude_ids, version)
+                outcome = self._lance.search(
+                    collection, queries, options, exclude_ids, version, cancelled=cancelled
+                )
             else:
                 # There may be an index of an earlier wish.
                 asked = replace(options, exact=True) if kind == "flat" else options
-                outcome = self._searcher.search(collection, queries, asked, exclude_ids, version, space_id)
+                outcome = self._searcher.search(
+                    collection, queries, asked, exclude_ids, version, space_id, cancelled=cancelled
+                )
         except CollectionNotFound:
-            self._forget(collection)
+            self._forget_gone(collection)
             raise
         with self._lock:
             self._searched[collection.key] = collection
@@ -110,7 +113,7 @@ class Indexes:
 
     def options(self, collection: Collection) -> IndexOptions:
         """What is wished of the index; see `Wishes.of`."""
-        return self._wishes.of(collection)
+        return self._wishes.of(collection, collection.revision.uid)
 
     def set_options(self, collection: Collection, options: IndexOptions) -> None:
         """Notes what is wished of the index."""
@@ -136,7 +139,7 @@ class Indexes:
             card=view.card,
             recall=view.recall if structure is not None else None,
             building=self._store.building(collection.name, view.uid),
-            note=_note(view, options, self.policy.flat_rows),
+            note=note_of(view, options, self.policy.flat_rows),
         )
 
     def measure(
@@ -153,7 +156,7 @@ class Indexes:
             Cancelled: ``cancelled`` said so.
         """
         if self.options(collection).kind == "lance":
-            return self._lance.measure(collection, k, queries)
+            return self._lance.measure(collection, k, queries, cancelled)
         return self._measured(self._searcher.views.fresh(collection), k, queries, cancelled)
 
     # Building ------------------------------------------------------------------------------------------
@@ -165,44 +168,33 @@ class Indexes:
             FailedPrecondition: Somebody else builds one.
             Cancelled: ``cancelled`` said so.
         """
-        options = self.options(collection)
-        _log.info("index of %s: building %s", collection.name, options.kind)
-        if options.kind == "lance":
-            card = self._lance.build(collection, options, progress, cancelled)
-        else:
-            card = builder.build(
-                collection,
-                self._store,
-                options,
-                flat_rows=self.policy.flat_rows,
-                threads=self.policy.threads,
-                clock=self._clock,
-                progress=progress,
-                cancelled=cancelled,
-            )
-            self.adopt(collection)
-            # Of an earlier wish; this one serves now.
-            self._lance.drop(collection)
-        _log.info(
-            "index of %s: %s of version %s after %.1f s; %s",
-            collection.name,
-            card.kind,
-            card.version,
-            card.seconds,
-            card.reason,
-        )
-        return card
+        try:
+            return self._built(collection, progress, cancelled)
+        except TrunklineError as exc:
+            _log.info("index of %s: not built: %s", collection.name, exc.message)
+            raise
 
-    def adopt(self, collection: Collection) -> bool:
-        """Takes over the newest index that anybody built, if it is not this one already; says whether it did."""
+    def adopt(self, collection: Collection, cancelled: Callable[[], bool] = never) -> bool:
+        """Takes over the newest index that anybody built, if it is not this one already; says whether it did.
+
+        What serves stays where the newest one can't be read.
+
+        Raises:
+            Cancelled: ``cancelled`` said so.
+        """
         known = self._searcher.views.known(collection)
         if known is None:
             return False
         now = collection.fragments()
         card = self._loader.newest(collection, now) if self.options(collection).kind != "flat" else None
+        if card is None:
+            self._loader.forget(collection)
         if now.uid == known.uid and _build(card) == _build(known.card):
             return False
-        self._searcher.views.replace(collection, lambda _: self._load(collection, now))
+        found = None if card is None else self._loader.indexed(collection, now, cancelled)
+        if card is not None and found is None:
+            return False
+        self._searcher.views.replace(collection, lambda _: flat_view(now) if found is None else found)
         _log.info("index of %s: %s serves now", collection.name, "none" if card is None else card.build)
         return True
 
@@ -220,13 +212,14 @@ class Indexes:
         try:
             self._keep_up(collection, cancelled, build)
         except CollectionNotFound:
-            self._forget(collection)
+            self._forget_gone(collection)
             raise
 
     def drop(self, collection: Collection) -> None:
         """Deletes the collection's builds and wishes; search compares all rows.
 
-        Where ``auto`` would build an index, a server builds another one: wish for ``flat`` to do without.
+        Where ``auto`` would build an index, a server builds another one once the collection is searched: wish
+        for ``flat`` to do without.
         """
         self._lance.drop(collection)
         self._store.drop(collection.name)
@@ -247,23 +240,54 @@ class Indexes:
         self._forget(collection)
         self._store.drop(name)
 
+    def sweep_cache(self) -> None:
+        """Removes from this machine's cache what the store has no more."""
+        self._store.sweep_cache()
+
     def close(self) -> None:
         """Ends the threads."""
         self._searcher.close()
 
+    def _built(self, collection: Collection, progress: Progress, cancelled: Callable[[], bool]) -> IndexCard:
+        options = self.options(collection)
+        _log.info("index of %s: building %s", collection.name, options.kind)
+        if options.kind == "lance":
+            card = self._lance.build(collection, options, progress, cancelled)
+            self._searcher.forget(collection)
+        else:
+            card = builder.build(
+                collection,
+                self._store,
+                options,
+                flat_rows=self.policy.flat_rows,
+                threads=self.policy.threads,
+                clock=self._clock,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            self.adopt(collection)
+            # Of an earlier wish; this one serves now.
+            self._lance.drop(collection)
+        _log.info("index of %s: built %s; %s", collection.name, _made(card), card.reason)
+        return card
+
     def _keep_up(self, collection: Collection, cancelled: Callable[[], bool], build: bool) -> None:
         options = self.options(collection)
         if options.kind == "lance":
+            # Of another kind, before; it would stay in memory.
+            self._searcher.forget(collection)
             self._lance.refresh(collection)
             if build and self._lance.is_due(collection):
-                self.build(collection, unheard, cancelled)
+                self._built(collection, unheard, cancelled)
             return
-        self.adopt(collection)
+        self.adopt(collection, cancelled)
         view = self._searcher.views.known(collection)
         if view is None:
             return
+        # One that is there, and can't be read for a while, needs no other in its place.
+        build = build and not self._loader.is_failing(collection)
         if build and is_due(view, options, self.policy.flat_rows):
-            self.build(collection, unheard, cancelled)
+            self._built(collection, unheard, cancelled)
         elif is_stale(view) and view.card is not None:
             measured = self._measured(view, view.card.options.k, _QUERIES, cancelled)
             self._searcher.views.note_recall(collection, view, measured)
@@ -282,23 +306,37 @@ class Indexes:
         with self._lock:
             self._searched.pop(collection.key, None)
         self._wishes.forget(collection)
+        self._loader.forget(collection)
         self._searcher.forget(collection)
 
+    def _forget_gone(self, collection: Collection) -> None:
+        """Of a collection that was dropped, by whomever: this machine's cache holds rows of it too."""
+        uid = self._wishes.uid_of(collection)
+        self._forget(collection)
+        if uid is None:
+            return
+        try:
+            self._store.forget_cache(collection.name, uid)
+        except StorageError as exc:
+            _log.warning("%s; what this machine keeps of indexes of %r stays", exc.message, collection.name)
+
+    def _kind(self, collection: Collection) -> WishedKind:
+        """Of the index that is wished, as far as is known without asking the store at every search."""
+        view = self._searcher.views.known(collection)
+        kind = self._wishes.of(collection, None if view is None else view.uid).kind
+        # Where the store is asked for the rows anyway: another collection may have taken the name.
+        return kind if kind != "lance" else self.options(collection).kind
+
     def _load(self, collection: Collection, now: Fragments) -> View:
-        if self.options(collection).kind == "flat":
+        if self._wishes.of(collection, now.uid).kind == "flat":
             return flat_view(now)
         return self._loader.load(collection, now)
 
 
+def _made(card: IndexCard) -> str:
+    found = "" if card.recall is None else f", recall@{card.recall.k} {card.recall.measured:.4f}"
+    return f"{card.kind} of version {card.version}{found}, in {card.seconds:.1f} s"
+
+
 def _build(card: IndexCard | None) -> str | None:
     return None if card is None else card.build
-
-
-def _note(view: View, options: IndexOptions, flat_rows: int) -> str:
-    if view.card is not None:
-        return view.card.reason
-    if len(view) <= flat_rows and options.kind in ("auto", "flat"):
-        return f"every row is compared, which is fast up to {flat_rows:,} rows"
-    if options.kind == "flat":
-        return "every row is compared, as it is wished"
-    return "every row is compared until an index is built"

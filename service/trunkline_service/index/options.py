@@ -39,6 +39,6 @@ class IndexOptions:
         if not 0.0 < self.recall <= 1.0:
             raise InvalidArgument(f"recall is {self.recall}; it can be above 0 and at most 1")
         if not 1 <= self.k <= MAX_K:
-            raise InvalidArgument(f"k is {self.k}; it can be 1 to {MAX_K}")
+            raise InvalidArgument(f"k is {self.k}; it can be 1 to {MAX_K:,}")
         if self.memory_mb is not None and self.memory_mb < 1:
             raise InvalidArgument(f"memory_mb is {self.memory_mb}; it is at least 1")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
+from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.rows import Label
 from trunkline_service.index.card import Recall
 from trunkline_service.index.options import IndexKind
+
+_NOTHING: Mapping[str, Scalar] = MappingProxyType({})
 
 
 class Hit(NamedTuple):
@@ -20,6 +25,7 @@ class Hit(NamedTuple):
         source: Where its bytes came from.
         group: Its value of the column that was grouped by, as text; None where there is none.
         duplicates: Ids of rows that were folded into it, the nearest 100 to the query at most.
+        metadata: The row's values of the columns that were asked for, by name; None for null.
     """
 
     id: str
@@ -28,6 +34,7 @@ class Hit(NamedTuple):
     source: str
     group: str | None = None
     duplicates: tuple[str, ...] = ()
+    metadata: Mapping[str, Scalar] = _NOTHING
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class SearchOutcome:
         metric: Of the collection.
         hits: A list for each query, the nearest first.
         searched: How.
+        uid: The collection's, which a later one of the same name does not share; empty where it is not known.
     """
 
     space_id: str
@@ -65,3 +73,4 @@ class SearchOutcome:
     metric: str
     hits: list[list[Hit]]
     searched: Searched
+    uid: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.index import exact
-from trunkline_service.index.metric import in_single
+from trunkline_service.index.metric import MOST_VALUE, in_single
 from trunkline_service.index.segment import Part, Segment
 from trunkline_service.index.workers import Workers
 
@@ -63,7 +63,9 @@ def search_part(
     level = segment.level_of(k)
     probe = _Probe(segment, queries, k, metric, mask, workers)
     everything = np.arange(len(queries))
-    if structure is None or level is None or exact_rows is None or count <= k:
+    # A structure was built of values within these bounds, see `choosing.choose`.
+    held = metric == "cosine" or float(np.abs(queries).max(initial=0)) <= MOST_VALUE
+    if structure is None or level is None or exact_rows is None or count <= k or not held:
         return *probe.exactly(everything), True
     share = count / len(segment)
     graph = structure.kind == "hnsw"

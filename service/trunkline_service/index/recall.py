@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from trunkline_service.errors import Cancelled, InvalidArgument, NotEnoughData
 from trunkline_service.index.card import Recall
+from trunkline_service.index.choosing.measuring import lower_end
 from trunkline_service.index.options import MAX_K
 from trunkline_service.index.view import View
 from trunkline_service.index.workers import Workers
@@ -19,9 +19,6 @@ MAX_QUERIES = 10_000
 _BLOCK_ROWS = 8192
 # In single precision, scores of equal distance differ by as much.
 _ROUNDING = 1e-6
-_NORMAL_95 = 1.96
-
-
 _ASKED_AT_ONCE = 64
 
 
@@ -80,9 +77,7 @@ def measure(
         found = found[(found >= 0) & (found != slot)][:k]
         scores = _scores(view.vectors(found), asked[row : row + 1], view.spec.metric)[:, 0]
         rates[row] = np.count_nonzero(scores >= nearest[row] - _ROUNDING * max(1.0, abs(nearest[row]))) / k
-    mean = float(rates.mean())
-    margin = _NORMAL_95 * float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else 1.0
-    return Recall(k, mean, max(0.0, mean - margin), len(rates), view.version, len(view))
+    return Recall(k, float(rates.mean()), lower_end(rates, k), len(rates), view.version, len(view))
 
 
 def _checking(cancelled: Callable[[], bool]) -> Callable[[], None]:

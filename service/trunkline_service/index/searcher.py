@@ -15,6 +15,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import InvalidArgument, SpaceMismatch, StorageError
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.finding import Finder
 from trunkline_service.index.following import flat_view
 from trunkline_service.index.gathering import Ask, Gatherer
@@ -58,6 +59,7 @@ class _Asked(NamedTuple):
     options: SearchOptions
     exclude_ids: Sequence[str | None] | None
     space_id: str | None
+    cancelled: Callable[[], bool]
 
 
 class Searcher:
@@ -90,6 +92,8 @@ class Searcher:
         exclude_ids: Sequence[str | None] | None = None,
         version: int | None = None,
         space_id: str | None = None,
+        *,
+        cancelled: Callable[[], bool] = never,
     ) -> SearchOutcome:
         """The nearest rows of each query.
 
@@ -101,15 +105,18 @@ class Searcher:
                 neighbour.
             version: An older version of the collection, instead of the latest.
             space_id: The space of the queries; None where they are known to be of the collection's.
+            cancelled: Whether nobody waits for the answer any more; asked before every step.
 
         Raises:
+            Cancelled: ``cancelled`` said so.
             SpaceMismatch: The queries are of another space.
             InvalidArgument: Queries, a condition, a column, ``exclude_ids`` or a version that can't be used,
                 also one before ``min_version``.
             FailedPrecondition: ``min_version`` was never written.
             CollectionNotFound: The collection was dropped.
         """
-        asked = _Asked(queries, options, exclude_ids, space_id)
+        check_wanted(cancelled)
+        asked = _Asked(queries, options, exclude_ids, space_id, cancelled)
         if version is not None:
             if options.min_version > version:
                 raise InvalidArgument(
@@ -148,17 +155,17 @@ class Searcher:
         view: View,
         asked: _Asked,
     ) -> SearchOutcome:
-        queries, options, exclude_ids, space_id = asked
+        queries, options, exclude_ids, space_id, cancelled = asked
         check_query_space(collection.name, view.spec, space_id)
-        check_queries(queries, view.spec.dim, exclude_ids)
+        check_queries(collection.name, queries, view.spec.dim, exclude_ids)
         allowed = self._selector.masks(collection, view, options.where, options.parameters)
         unit = prepared(queries, view.spec.metric)
         gatherer = self._gatherer(collection)
         exact_rows = None if options.exact else self.policy.flat_rows
 
         def search_in(k: int, which: NDArray[np.int64], rows: tuple[Mask, ...] | None) -> Answer:
-            asked = unit if len(which) == len(unit) else unit[which]
-            return gatherer.ask(Ask(view, asked, k, rows, exact_rows))
+            some = unit if len(which) == len(unit) else unit[which]
+            return gatherer.ask(Ask(view, some, k, rows, exact_rows), cancelled=cancelled)
 
         def search(k: int, which: NDArray[np.int64]) -> Answer:
             return search_in(k, which, allowed)
@@ -173,10 +180,15 @@ class Searcher:
         else:
             groups = self._groups(collection, view, options.group_by)
             finder = Finder(view, options, search, groups, allowed, search_in)
-            found, exact = finder.find(excluded or [None] * len(queries))
+            found, exact = finder.find(excluded or [None] * len(queries), cancelled=cancelled)
             hits = shaped_hits(view, found)
         return SearchOutcome(
-            view.spec.space_id, view.version, view.spec.metric, hits, how(view, options.k, exact=exact)
+            view.spec.space_id,
+            view.version,
+            view.spec.metric,
+            hits,
+            how(view, options.k, exact=exact),
+            view.uid,
         )
 
     def _groups(self, collection: Collection, view: View, column: str | None) -> Groups | None:
@@ -208,16 +220,23 @@ def how(view: View, k: int, *, exact: bool) -> Searched:
 
 
 def check_queries(
-    queries: NDArray[np.float32], dim: int, exclude_ids: Sequence[str | None] | None = None
+    collection: str,
+    queries: NDArray[np.float32],
+    dim: int,
+    exclude_ids: Sequence[str | None] | None = None,
 ) -> None:
     """Does nothing for queries that can be searched.
 
     Raises:
         InvalidArgument: Another type or shape, NaN or infinity, or not an id for each query.
     """
-    if queries.dtype != np.float32 or queries.ndim != 2 or queries.shape[1] != dim:
+    if queries.dtype != np.float32 or queries.ndim != 2:
         raise InvalidArgument(
-            f"queries are float32 of shape (Q, {dim}) in this collection; got {queries.dtype} {queries.shape}"
+            f"queries are float32 of shape (Q, {dim}) in collection {collection!r}; got {queries.dtype} {queries.shape}"
+        )
+    if queries.shape[1] != dim:
+        raise InvalidArgument(
+            f"the query vectors have {queries.shape[1]} floats, those of collection {collection!r} have {dim}"
         )
     bad = np.flatnonzero(~np.isfinite(queries).all(axis=1))
     if len(bad):

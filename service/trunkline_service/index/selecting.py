@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.filters import bind
@@ -14,21 +16,41 @@ from trunkline_service.errors import StorageError
 from trunkline_service.index.view import Mask, View
 
 _KEPT = 64
+_MIB = 1024 * 1024
+
+
+class _Key(NamedTuple):
+    """A condition of a version; its SHA-256, since its text may hold values of many megabytes."""
+
+    uid: str
+    version: int
+    condition: bytes
+
+
+class _Kept(NamedTuple):
+    """Masks, and the view that they are of: not kept for them, since it holds all the vectors."""
+
+    view: weakref.ref[View]
+    masks: tuple[Mask, ...]
+    nbytes: int
 
 
 class Selector:
     """Resolves conditions by the store, and keeps the latest answers; safe to share among threads.
 
     Lance reads the condition's columns of every row (some tens of milliseconds of a million rows), so a
-    condition that is asked again of the same version is answered from memory.
+    condition that is asked again of the same version is answered from memory. All who ask it of one view get
+    the same tuple, by which callers are gathered.
+
+    Args:
+        max_bytes: Of masks that are kept, of the conditions asked last; a byte for each row of a view. Those of
+            one condition that take more alone are not kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = 256 * _MIB) -> None:
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        # A view is not kept for its masks: it holds all the vectors.
-        self._known: OrderedDict[tuple[str, int, str], tuple[weakref.ref[View], tuple[Mask, ...]]] = (
-            OrderedDict()
-        )
+        self._known: OrderedDict[_Key, _Kept] = OrderedDict()
 
     def masks(
         self, collection: Collection, view: View, where: str | None, parameters: Sequence[Scalar]
@@ -42,30 +64,44 @@ class Selector:
         condition = bind(where, parameters)
         if condition is None or where is None:
             return None
-        key = (view.uid, view.version, condition)
+        key = _Key(view.uid, view.version, hashlib.sha256(condition.encode()).digest())
         with self._lock:
-            known = self._known.get(key)
-            # A view may have been put together anew, of the same version.
-            if known is not None and known[0]() is view:
-                self._known.move_to_end(key)
-                return known[1]
+            known = self._find(key, view)
+        if known is not None:
+            return known
         row_ids = collection.row_ids(where, version=view.version, parameters=parameters)
         # Rows of another collection have the same numbers. A uid never comes back, so all was read of this one.
         check_same(view, collection.name, collection.revision.uid)
         masks = view.masks_of(row_ids)
         with self._lock:
-            for old in [old for old in self._known if old[0] == view.uid and old[1] < view.version]:
-                del self._known[old]
-            self._known[key] = (weakref.ref(view), masks)
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        return masks
+            # Who asked at the same time may have been faster.
+            return self._find(key, view) or self._keep(key, view, masks)
 
     def forget(self, uid: str) -> None:
         """Lets go of what is known of a collection."""
         with self._lock:
-            for key in [key for key in self._known if key[0] == uid]:
+            for key in [key for key in self._known if key.uid == uid]:
                 del self._known[key]
+
+    def _find(self, key: _Key, view: View) -> tuple[Mask, ...] | None:
+        """The masks that are kept; the lock is held."""
+        kept = self._known.get(key)
+        # A view may have been put together anew, of the same version.
+        if kept is None or kept.view() is not view:
+            return None
+        self._known.move_to_end(key)
+        return kept.masks
+
+    def _keep(self, key: _Key, view: View, masks: tuple[Mask, ...]) -> tuple[Mask, ...]:
+        """Keeps masks, and forgets what is of no use or too much; the lock is held."""
+        for old, kept in list(self._known.items()):
+            if kept.view() is None or (old.uid == view.uid and old.version < view.version):
+                del self._known[old]
+        self._known[key] = _Kept(weakref.ref(view), masks, sum(mask.nbytes for mask in masks))
+        self._known.move_to_end(key)
+        while len(self._known) > _KEPT or sum(kept.nbytes for kept in self._known.values()) > self._max_bytes:
+            self._known.popitem(last=False)
+        return masks
 
 
 def check_same(view: View, name: str, uid: str) -> None:

@@ -64,3 +64,17 @@ def is_stale(view: View) -> bool:
     if view.indexed is None or view.recall is None:
         return False
     return abs(len(view) - view.recall.rows) > max(_FEWEST_CHANGED, _CHANGED * view.recall.rows)
+
+
+def note_of(view: View, options: IndexOptions, flat_rows: int) -> str:
+    """Why the view is searched as it is, in a sentence."""
+    if view.card is not None:
+        return view.card.reason
+    if len(view) <= flat_rows and options.kind in ("auto", "flat"):
+        return f"every row is compared, which is fast up to {flat_rows:,} rows"
+    if options.kind == "flat":
+        return "every row is compared, as it is wished"
+    return (
+        "every row is compared until an index is built, by a server once it searches the collection, or when it is "
+        "told to"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from trunkline_service.collections.fragments import Fragments
 from trunkline_service.errors import FailedPrecondition, StorageError
 from trunkline_service.index.card import Recall
 from trunkline_service.index.following import flat_view, follow
+from trunkline_service.index.history import certain
 from trunkline_service.index.view import View
 
 _ATTEMPTS = 3
 # Older versions of a collection that are kept.
 _PAST = 4
+# How long a version of the same number is taken for the same, in seconds.
+_COMPARED_S = 1.0
 # Collections that are read before the largest goes, which nobody asked for meanwhile.
 _SPARED = 8
 
@@ -30,6 +34,7 @@ class _Entry:
         lock: Held by who makes a newer view.
         view: The newest one; None before the first.
         checked: When the store last said that it is the newest, by the clock.
+        compared: When its fragments were last compared with those of the store's version of its number.
         spared: How often it was kept, as the largest, since it was asked for.
         past: Older versions, by their number; they share with the newest what is the same in both.
     """
@@ -37,6 +42,7 @@ class _Entry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
     checked: float = 0.0
+    compared: float = -math.inf
     spared: int = 0
     past: OrderedDict[int, View] = field(default_factory=OrderedDict)
 
@@ -52,6 +58,9 @@ class Views:
     """Views that are as fresh as the callers ask for; safe to share among threads.
 
     A search that runs keeps the view that it began with; it is never waited for.
+
+    A backup may be put back meanwhile, and written to. Where the store was asked it is noticed at once; where its
+    version is by chance of the very number that is known, within a second.
 
     Args:
         load: Makes the first view of a collection, of these fragments or newer ones.
@@ -105,17 +114,19 @@ class Views:
     def latest(self, collection: Collection, min_version: int = 0) -> View:
         """As `fresh`, and the store is asked, whatever the refresh interval."""
         entry = self._entry(collection)
-        asked = self._clock()
+        asked, before = self._clock(), entry.view
         now = collection.fragments()
         if now.version < min_version:
             raise FailedPrecondition(
                 f"collection {collection.name!r} is at version {now.version}; min_version {min_version} was "
                 "never written to it, or to another collection of this name"
             )
+        if before is not None and self._is_gone(entry, before, now):
+            self._let_go(entry, before)
         if (view := _newer(entry.view, now)) is None:
             with entry.lock:
                 if (view := _newer(entry.view, now)) is None:
-                    view = self._made(collection, entry.view, now)
+                    view = self._made(collection, entry, entry.view, now)
                     entry.view = view
             self._make_room(collection.key)
         entry.checked = max(entry.checked, asked)
@@ -138,7 +149,8 @@ class Views:
                 entry.past.move_to_end(version)
                 return known
         now = collection.fragments(version)
-        view = follow(latest, now) if now.uid == latest.uid else flat_view(now)
+        same = now.uid == latest.uid
+        view = follow(certain(collection, latest, now), now) if same else flat_view(now)
         with self._lock:
             # Where the collection was forgotten meanwhile, nobody looks into this entry any more.
             entry.past[version] = view
@@ -163,9 +175,9 @@ class Views:
             make: Gives a view of any version of this collection.
         """
         entry = self._entry(collection)
-        made = self._followed(collection, make(entry.view))
+        made = self._followed(collection, entry, make(entry.view))
         with entry.lock:
-            made = self._followed(collection, made)
+            made = self._followed(collection, entry, made)
             entry.view = made
         self._make_room(collection.key)
         return made
@@ -194,27 +206,53 @@ class Views:
     def _is_recent(self, entry: _Entry) -> bool:
         return bool(self._refresh_s) and self._clock() - entry.checked < self._refresh_s
 
-    def _made(self, collection: Collection, view: View | None, now: Fragments) -> View:
+    def _is_gone(self, entry: _Entry, view: View, now: Fragments) -> bool:
+        """Whether a backup was put back: the store, asked since the view was made, is at another history."""
+        if view.uid != now.uid or view.version < now.version:
+            return False
+        if view.version > now.version:
+            # Versions only grow.
+            return True
+        moment = self._clock()
+        if moment - entry.compared < _COMPARED_S:
+            # To list thousands of fragments takes longer than to search some thousand rows.
+            return False
+        entry.compared = moment
+        return view.keys != now.keys
+
+    def _let_go(self, entry: _Entry, view: View) -> None:
+        """Forgets a view and the older ones beside it, unless somebody put another in its place."""
+        with entry.lock, self._lock:
+            if entry.view is view:
+                entry.view = None
+                entry.past.clear()
+
+    def _made(self, collection: Collection, entry: _Entry, view: View | None, now: Fragments) -> View:
         """The view of a version, or of a later one where that version is removed meanwhile."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return self._at(collection, view, now)
+                return self._at(collection, entry, view, now)
             except StorageError:
                 now = collection.fragments()
-        return self._at(collection, view, now)
+        return self._at(collection, entry, view, now)
 
-    def _at(self, collection: Collection, view: View | None, now: Fragments) -> View:
+    def _at(self, collection: Collection, entry: _Entry, view: View | None, now: Fragments) -> View:
         if view is not None and view.uid == now.uid:
-            return follow(view, now)
+            sure = certain(collection, view, now)
+            if sure is not view:
+                # The older versions that are known may be of another history too.
+                with self._lock:
+                    entry.past.clear()
+            return follow(sure, now)
         made = self._load(collection, now)
         # An index may be of a later version than was asked for.
         return made if made.version >= now.version else follow(made, now)
 
-    def _followed(self, collection: Collection, view: View) -> View:
+    def _followed(self, collection: Collection, entry: _Entry, view: View) -> View:
         now = collection.fragments()
         if now.uid == view.uid and now.version <= view.version:
             return view
-        return self._made(collection, view, now)
+        return self._made(collection, entry, view, now)
 
     def _entry(self, collection: Collection) -> _Entry:
         with self._lock:

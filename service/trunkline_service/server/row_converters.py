@@ -81,12 +81,15 @@ def _time(message: timestamp_pb2.Timestamp) -> datetime:
         raise InvalidArgument(f"a time of {message.seconds} s is no time: {exc}") from exc
 
 
-def rows_from(request: collections_pb2.UpsertRequest) -> list[Row]:
+def rows_from(request: collections_pb2.UpsertRequest, decode: str) -> list[Row]:
     """The rows of an Upsert; embeddings of error rows are passed over.
 
+    Args:
+        request: What came.
+        decode: Of the rows where neither they nor the request say it: the collection's own.
+
     Raises:
-        InvalidArgument: Another number of embeddings than of rows, no word of the decode mode, or
-            what `Row` refuses.
+        InvalidArgument: Another number of embeddings than of rows, or what `Row` refuses.
     """
     matrix: NDArray[np.float32] | None = None
     if request.HasField("embeddings"):
@@ -96,17 +99,12 @@ def rows_from(request: collections_pb2.UpsertRequest) -> list[Row]:
                 f"{len(request.rows)} rows came with {len(matrix)} embeddings; send one for each row, NaN for errors"
             )
     return [
-        _row(message, None if matrix is None else matrix[position], request.decode)
+        _row(message, None if matrix is None else matrix[position], request.decode or decode)
         for position, message in enumerate(request.rows)
     ]
 
 
 def _row(message: collections_pb2.Row, vector: NDArray[np.float32] | None, decode: str) -> Row:
-    decode = message.decode or decode
-    if not decode:
-        raise InvalidArgument(
-            f"row {message.id!r}: its decode mode is not stated; send 'exact', 'fast' or 'unknown'"
-        )
     status = message.status or "ok"
     return Row(
         id=message.id,
@@ -114,7 +112,7 @@ def _row(message: collections_pb2.Row, vector: NDArray[np.float32] | None, decod
         label=_label(message),
         source=message.source,
         content_hash=message.content_hash,
-        decode=decode,  # type: ignore[arg-type]  # Row itself checks both
+        decode=message.decode or decode,  # type: ignore[arg-type]  # Row itself checks both
         status=status,  # type: ignore[arg-type]
         metadata=_metadata_from(message.metadata),
         embedded_at=_time(message.embedded_at) if message.HasField("embedded_at") else None,

@@ -11,32 +11,49 @@ from trunkline_service.index.card import IndexCard, Recall
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.outcome import Hit
 from trunkline_service.index.query import SearchOptions
+from trunkline_service.index.shaping import MOST_FOLDED
 from trunkline_service.index.state import IndexState
 from trunkline_service.server.converters import errors_to, timings_to
-from trunkline_service.server.row_converters import values_from
+from trunkline_service.server.row_converters import value_to, values_from
 from trunkline_service.workspace import Found
 
 _DEFAULT_K = 10
 _DEFAULT_QUERIES = 1000
 # Of one reply: some ten megabytes.
 _MOST_HITS = 100_000
+# A value of a column, or the id of a row that was folded into a hit, takes about a quarter of what a hit does.
+# The client sends requests by the same rule.
+_PARTS_OF_HIT = 4
 
 
-def check_hits(queries: int, hits: int) -> None:
+def check_hits(queries: int, hits: int, columns: int = 0, folds: bool = False) -> None:
     """Whether one reply can hold the nearest rows of so many queries.
 
     Args:
         queries: Of the request.
         hits: The most of one query.
+        columns: That each hit carries.
+        folds: Whether rows may be folded into each hit.
 
     Raises:
         InvalidArgument: It can't.
     """
-    if queries * hits > _MOST_HITS:
+    beside = columns + (MOST_FOLDED if folds else 0)
+    if queries * hits * (_PARTS_OF_HIT + beside) <= _MOST_HITS * _PARTS_OF_HIT:
+        return
+    asked = f"{queries:,} {'query' if queries == 1 else 'queries'} with up to {hits:,} hits each"
+    if not beside:
         raise InvalidArgument(
-            f"{queries} queries with up to {hits} hits each are {queries * hits} hits; at most {_MOST_HITS} are "
-            "given in one reply: send several requests, or a smaller k"
+            f"{asked} are {queries * hits:,} hits; at most {_MOST_HITS:,} are given in one reply: send several "
+            "requests, or a smaller k"
         )
+    each = [f"{columns} column{'' if columns == 1 else 's'}"] if columns else []
+    each += [f"up to {MOST_FOLDED} ids that collapse folds into it"] if folds else []
+    most = _MOST_HITS * _PARTS_OF_HIT // (_PARTS_OF_HIT + beside)
+    raise InvalidArgument(
+        f"{asked} are {queries * hits:,} hits, and each may have {' and '.join(each)}; at most {most:,} such hits "
+        "are given in one reply: send several requests, or a smaller k"
+    )
 
 
 def search_options_from(request: search_pb2.SearchRequest) -> SearchOptions:
@@ -65,9 +82,11 @@ def search_options_from(request: search_pb2.SearchRequest) -> SearchOptions:
         per_group=request.per_group or 1,
         collapse=request.collapse if request.HasField("collapse") else None,
         exact=request.exact,
+        columns=tuple(request.columns),
     )
     queries = len(request.images) + len(request.ids) + request.embeddings.count
-    check_hits(queries, options.k * options.per_group)
+    most = options.k * options.per_group
+    check_hits(queries, most, len(options.columns), folds=options.collapse is not None)
     return options
 
 
@@ -90,7 +109,12 @@ def found_to(found: Found) -> search_pb2.SearchResponse:
 
 def _hit_to(hit: Hit) -> search_pb2.Hit:
     message = search_pb2.Hit(
-        id=hit.id, score=hit.score, source=hit.source or "", group=hit.group, duplicates=hit.duplicates
+        id=hit.id,
+        score=hit.score,
+        source=hit.source or "",
+        group=hit.group,
+        duplicates=hit.duplicates,
+        metadata={name: value_to(value) for name, value in hit.metadata.items()},
     )
     if isinstance(hit.label, tuple):
         message.labels.CopyFrom(common_pb2.Labels(labels=hit.label))

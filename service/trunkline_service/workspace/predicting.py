@@ -153,7 +153,7 @@ class Predictor:
         self._shadows.follow(predictions, vectors)
         found = None
         if options.neighbours:
-            found = self._searching.of(options.neighbours, vectors, SearchOptions(options.k))
+            found = self._searching.of(options.neighbours, vectors, space_id, SearchOptions(options.k))
         return Predicted(predictions, vectors, errors, embedded, found)
 
     def _vectors(

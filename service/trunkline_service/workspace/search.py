@@ -12,6 +12,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import CollectionNotFound, StorageError
 from trunkline_service.images.inputs import ImageInput
+from trunkline_service.index.calling_off import never
 from trunkline_service.index.card import Recall
 from trunkline_service.index.indexes import Indexes, Progress, unheard
 from trunkline_service.index.maintainer import IndexMaintainer
@@ -42,14 +43,25 @@ class SearchWork:
         images: Sequence[ImageInput],
         options: SearchOptions = _PLAIN,
         caller: Caller | None = None,
+        cancelled: Callable[[], bool] = never,
     ) -> Found:
         """The nearest rows of each image, embedded with the collection's own model.
 
+        Args:
+            collection: Where to search.
+            images: The queries.
+            options: How.
+            caller: Who waits for the embedding.
+            cancelled: Whether nobody waits for the answer any more; asked now and then.
+
         Raises:
-            CollectionNotFound, InvalidArgument, FailedPrecondition: See ``Searcher.search``.
+            CollectionNotFound, InvalidArgument, FailedPrecondition: See ``Searcher.search``. Columns that can't
+                be given, or a threshold above every score, are an InvalidArgument too.
+            SpaceMismatch: Another collection took the name after the images were embedded.
+            Cancelled: ``cancelled`` said so.
             TrunklineError: See ``Engine.embed``.
         """
-        return self._searching.images(collection, images, options, caller)
+        return self._searching.images(collection, images, options, caller, cancelled)
 
     def search_vectors(
         self,
@@ -57,22 +69,32 @@ class SearchWork:
         vectors: NDArray[np.float32],
         space_id: str,
         options: SearchOptions = _PLAIN,
+        cancelled: Callable[[], bool] = never,
     ) -> Found:
-        """The nearest rows of each vector, [Q, dim] float32.
+        """The nearest rows of each vector, [Q, dim] float32; of a declared space the bare name will do.
 
         Raises:
             SpaceMismatch: The vectors lie in another space than the collection's.
+            Cancelled: ``cancelled`` said so.
         """
-        return self._searching.vectors(collection, vectors, space_id, options)
+        return self._searching.vectors(collection, vectors, space_id, options, cancelled)
 
-    def search_ids(self, collection: str, ids: Sequence[str], options: SearchOptions = _PLAIN) -> Found:
+    def search_ids(
+        self,
+        collection: str,
+        ids: Sequence[str],
+        options: SearchOptions = _PLAIN,
+        cancelled: Callable[[], bool] = never,
+    ) -> Found:
         """The nearest other rows of each row.
 
         Raises:
             RowNotFound: An id that the collection does not hold.
             InvalidArgument: A row without an embedding.
+            SpaceMismatch: Another collection took the name after the rows were read.
+            Cancelled: ``cancelled`` said so.
         """
-        return self._searching.ids(collection, ids, options)
+        return self._searching.ids(collection, ids, options, cancelled)
 
     def index(self, collection: str) -> IndexState:
         """How the collection is searched."""
@@ -93,7 +115,7 @@ class SearchWork:
         collection: str,
         options: IndexOptions | None = None,
         progress: Progress = unheard,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
     ) -> IndexState:
         """Builds the collection's index aside and swaps it in; searches go on meanwhile.
 
@@ -119,25 +141,33 @@ class SearchWork:
         self._indexes.drop(target)
         return self._indexes.state(target)
 
-    def measure_recall(self, collection: str, k: int = 10, queries: int = 1000) -> Recall:
+    def measure_recall(
+        self, collection: str, k: int = 10, queries: int = 1000, cancelled: Callable[[], bool] = never
+    ) -> Recall:
         """Measures, now, which share of the true neighbours a search finds.
 
         Args:
             collection: Its name.
             k: Neighbours.
             queries: Rows of the collection to ask for; each is no neighbour of itself.
+            cancelled: Whether nobody waits any more; asked now and then.
 
         Raises:
             NotEnoughData: The collection has fewer than two rows.
+            Cancelled: ``cancelled`` said so.
         """
-        return self._indexes.measure(self.collections.open(collection), k, queries)
+        return self._indexes.measure(self.collections.open(collection), k, queries, cancelled)
 
     def index_maintainer(self) -> IndexMaintainer:
         """What keeps the indexes up to date beside searches; to be started and stopped by the caller.
 
         Where the settings say that nothing is built unasked, it takes over what others build.
         """
-        return IndexMaintainer(self._indexes, build=self.settings.index.build == "auto")
+        return IndexMaintainer(
+            self._indexes,
+            build=self.settings.index.build == "auto",
+            at_start=self._indexes.sweep_cache,
+        )
 
     def drop_collection(self, name: str) -> None:
         """Deletes a collection with all of its versions, its indexes, and what is in memory of it.

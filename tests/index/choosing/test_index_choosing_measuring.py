@@ -52,7 +52,7 @@ def test_a_structure_that_finds_all_has_full_recall_and_one_that_looks_little_ha
         "ivf_flat",
         vectors,
         metric="cosine",
-        parameters={"nlist": 20},
+        parameters={"nlist": 20, "left_permille": 1_000_000},
         progress=lambda phase, done: None,
         cancelled=lambda: False,
         threads=1,

@@ -14,7 +14,8 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import CollectionNotFound, StorageError
-from trunkline_service.index.indexes import never, unheard
+from trunkline_service.index.calling_off import never
+from trunkline_service.index.indexes import unheard
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.storage.store import IndexStore

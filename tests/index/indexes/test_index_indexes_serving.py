@@ -8,7 +8,8 @@ from tests.index.indexes.conftest import DIM, ROWS, Replicas, found, kind_of
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.errors import InvalidArgument
-from trunkline_service.index.indexes import never, unheard
+from trunkline_service.index.calling_off import never
+from trunkline_service.index.indexes import unheard
 from trunkline_service.index.options import IndexOptions, WishedKind
 from trunkline_service.index.query import SearchOptions
 

@@ -11,7 +11,8 @@ from tests.index.indexes.conftest import DIM, ROWS, SPEC, Replicas, kind_of, wri
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition, StorageError
-from trunkline_service.index.indexes import never, unheard
+from trunkline_service.index.calling_off import never
+from trunkline_service.index.indexes import unheard
 from trunkline_service.index.maintainer import IndexMaintainer
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.query import SearchOptions
@@ -52,7 +53,7 @@ def test_where_nothing_reaches_the_recall_all_are_compared_and_it_is_not_tried_f
     assert state.kind == "flat"
     assert "finds too little" in state.note
     builds = []
-    monkeypatch.setattr(indexes, "build", lambda *arguments: builds.append(arguments))
+    monkeypatch.setattr(indexes, "_built", lambda *arguments: builds.append(arguments))
     indexes.keep_up(collection, never)
     assert builds == []
     write(collection, ROWS + 10, first=ROWS, seed=3)

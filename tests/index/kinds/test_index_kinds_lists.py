@@ -42,7 +42,10 @@ def test_the_nearest_lists_and_their_distances(
     centroids, asked = data(metric, lists, queries, seed)
     count = max(1, round(share * lists))
 
-    chosen, near = Lists(centroids, metric).nearest(asked, count)
+    of = Lists(centroids, metric)
+    scored = of.scored(asked)
+    chosen = of.nearest(scored, count)
+    near = of.distances(scored, chosen)
 
     scores = true_scores(asked, centroids, metric)
     assert (chosen.shape, near.shape, chosen.dtype, near.dtype) == (
@@ -73,9 +76,13 @@ def test_lists_are_taken_until_they_hold_enough_and_empty_ones_are_passed_over(
     rng = np.random.default_rng(seed)
     rows = np.where(rng.random(lists) < empty, 0, rng.integers(1, 30, lists))
 
-    chosen, near = Lists(centroids, metric).nearest_holding(asked, rows, enough)
+    of = Lists(centroids, metric)
+    scored = of.scored(asked)
+    before = scored.scores.copy()
+    chosen = of.nearest_holding(scored, rows, enough)
 
-    assert chosen.shape == near.shape
+    assert (scored.scores == before).all()
+    assert of.distances(scored, chosen).shape == chosen.shape
     for row, found in zip(true_scores(asked, centroids, metric), chosen, strict=True):
         taken = found[found >= 0]
         if not rows.any():
@@ -91,13 +98,17 @@ def test_distances_stay_true_far_from_the_origin() -> None:
     centroids = np.array([[4000.0, 0.0], [4000.0, 1.0]], np.float32)
     query = np.array([[4000.0, 0.4]], np.float32)
 
-    chosen, near = Lists(centroids, "euclidean").nearest(query, 2)
+    of = Lists(centroids, "euclidean")
+    scored = of.scored(query)
+    chosen = of.nearest(scored, 2)
+    near = of.distances(scored, chosen)
 
     np.testing.assert_allclose(near[0][np.argsort(chosen[0])], [0.16, 0.36], rtol=1e-3)
 
 
 @pytest.mark.parametrize("count", [3, 9])
 def test_equal_centroids_are_each_taken_once(count: int) -> None:
-    chosen, _ = Lists(np.ones((12, 4), np.float32), "cosine").nearest(np.ones((2, 4), np.float32), count)
+    of = Lists(np.ones((12, 4), np.float32), "cosine")
+    chosen = of.nearest(of.scored(np.ones((2, 4), np.float32)), count)
 
     assert all(len(set(row)) == count for row in chosen)

@@ -38,8 +38,8 @@ def test_a_version_before_the_min_version_is_refused(collection: Collection, sea
         ({"queries": np.array([[np.inf, 0]], np.float32)}, "query 0 holds NaN or infinity"),
         ({"exclude_ids": []}, "0 entries for 1 queries"),
         ({"options": SearchOptions(where="colour = 'red'")}, "The columns are id, "),
-        ({"options": SearchOptions(where="label = ?")}, "takes 1 parameters, 0 are given"),
-        ({"options": SearchOptions(where="label = 'a'); DROP TABLE points")}, "brackets and quotes"),
+        ({"options": SearchOptions(where="label = ?")}, "takes 1 parameter, 0 are given"),
+        ({"options": SearchOptions(where="label = 'a'); DROP TABLE points")}, "brackets"),
         ({"options": SearchOptions(group_by="embedding")}, "no column 'embedding' to group by"),
     ],
 )
@@ -55,7 +55,7 @@ def test_what_cannot_be_used_is_refused(
     ("options", "words"),
     [
         ({"k": 0}, "k is 0"),
-        ({"k": 1001}, "1 to 1000"),
+        ({"k": 1001}, "1 to 1,000"),
         ({"min_version": -1}, "min_version is -1"),
         ({"per_group": 0}, "per_group is 0"),
         ({"min_score": float("nan")}, "min_score is NaN"),

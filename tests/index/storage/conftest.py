@@ -36,6 +36,11 @@ class Clock:
         self.time += timedelta(seconds=seconds)
 
 
+def never(_: str) -> bool:
+    """No other uid is that of a living collection."""
+    return False
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.index.storage.conftest import COLLECTION, UID, Clock
+from tests.index.storage.conftest import COLLECTION, UID, Clock, never
 from tests.index.storage.test_index_storage_store import FILES, flip, names
 
 from trunkline_service.collections.spec import CollectionSpec
@@ -152,12 +152,12 @@ def test_files_without_a_card_are_no_build_and_are_swept_when_nobody_builds(
     bucket.put(half, b"half")
     assert store.newest(COLLECTION, UID, spec) == kept
     with store.lease(COLLECTION, UID):
-        other.sweep(COLLECTION, UID, [kept.build])
+        other.sweep(COLLECTION, UID, [kept.build], is_now=never)
         assert bucket.get(half) is not None
-        store.sweep(COLLECTION, UID, [kept.build])
+        store.sweep(COLLECTION, UID, [kept.build], is_now=never)
         assert bucket.get(half) is None
     bucket.put(half, b"half")
-    other.sweep(COLLECTION, UID, [kept.build])
+    other.sweep(COLLECTION, UID, [kept.build], is_now=never)
     assert bucket.get(half) is None
     assert store.newest(COLLECTION, UID, spec) == kept
 
@@ -179,7 +179,8 @@ def test_cards_come_last_and_go_first(
         s3_store().publish(card_of(version), write_base)
     s3_store().drop(COLLECTION, UID)
     kinds = [path.endswith("/card.json") for path in seen]
-    assert kinds == 2 * [*4 * [False], True] + 2 * [True] + 8 * [False]
+    count = len(FILES)
+    assert kinds == 2 * [*count * [False], True] + 2 * [True] + 2 * count * [False]
 
 
 def test_of_two_that_fetch_at_once_both_have_it(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.index.storage.conftest import COLLECTION, UID, Clock
+from tests.index.storage.conftest import COLLECTION, UID, Clock, never
 
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import FailedPrecondition, IndexDamaged, InvalidArgument, StorageError
@@ -24,7 +24,7 @@ from trunkline_service.index.storage.store import IndexStore
 
 CardOf = Callable[..., IndexCard]
 Write = Callable[[Path], None]
-FILES = ["fragments.json", "index.faiss", "rows.arrow", "vectors.f32"]
+FILES = ["fragments.json", "index.faiss", "rows.arrow", "spread.f32", "vectors.f32"]
 
 
 def home(data: Path) -> Path:
@@ -132,12 +132,14 @@ def test_a_build_of_another_space_is_not_this_ones(
 
 
 def truncate(path: Path) -> None:
+    path.chmod(0o644)
     os.truncate(path, path.stat().st_size - 1)
 
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
+    path.chmod(0o644)
     path.write_bytes(data)
 
 
@@ -268,7 +270,7 @@ def test_a_sweep_removes_old_builds_leftovers_and_other_uids(
     any_store.set_options(COLLECTION, UID, IndexOptions(k=7))
     with any_store.scratch(COLLECTION, UID) as scratch:
         (scratch / "vectors.f32").write_bytes(b"alive")
-        any_store.sweep(COLLECTION, UID, keep=[kept.build])
+        any_store.sweep(COLLECTION, UID, keep=[kept.build], is_now=never)
         assert (scratch / "vectors.f32").read_bytes() == b"alive"
     assert any_store.newest(COLLECTION, UID, spec, at_most=1) is None
     assert any_store.newest(COLLECTION, UID, spec, at_most=2) == kept
@@ -283,7 +285,7 @@ def test_a_sweep_tells_the_dead_from_the_living(store: IndexStore, data: Path) -
     left.mkdir(parents=True)
     (left / "vectors.f32").write_bytes(b"dead")
     with store.scratch(COLLECTION, UID) as scratch:
-        store.sweep(COLLECTION, UID, keep=[])
+        store.sweep(COLLECTION, UID, keep=[], is_now=never)
         assert scratch.is_dir()
     assert list(home(data).iterdir()) == []
 
@@ -301,7 +303,7 @@ def test_names_do_not_leave_the_folder(
         any_store.building,
         any_store.lease,
         any_store.scratch,
-        lambda collection, uid: any_store.sweep(collection, uid, []),
+        lambda collection, uid: any_store.sweep(collection, uid, [], never),
         lambda collection, uid: any_store.set_options(collection, uid, IndexOptions()),
     ]
     for call in calls:

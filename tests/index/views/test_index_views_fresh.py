@@ -96,6 +96,26 @@ def test_a_view_is_not_taken_for_fresh_because_a_newer_one_is(
     assert names(views.fresh(collection)) == {"a", "b"}
 
 
+def test_a_view_is_as_old_as_the_question_that_the_store_was_asked(
+    collection: Collection, load: Loads, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = viewing(load, clock, refresh_s=5)
+    fragments = Collection.fragments
+
+    def slow(self: Collection, *version: int) -> Fragments:
+        answer = fragments(self, *version)
+        # Written after the store was asked, and before its answer arrived.
+        monkeypatch.setattr(Collection, "fragments", fragments)
+        write(collection, b=1)
+        clock.now += 4
+        return answer
+
+    monkeypatch.setattr(Collection, "fragments", slow)
+    assert names(views.fresh(collection)) == {"a"}
+    clock.now += 2
+    assert names(views.fresh(collection)) == {"a", "b"}
+
+
 def test_a_collection_that_was_dropped_and_made_anew_is_another_one(
     store: CollectionStore, collection: Collection, load: Loads, clock: Clock
 ) -> None:

@@ -94,3 +94,18 @@ def test_a_purged_row_is_not_in_an_older_version_either(
     with pytest.raises(InvalidArgument, match="no version"):
         views.at(collection, old)
     assert names(views.fresh(collection)) == {"b"}
+
+
+def test_an_older_version_that_is_known_is_not_another_collections(
+    store: CollectionStore, collection: Collection, load: Loads, clock: Clock
+) -> None:
+    views = viewing(load, clock)
+    old = collection.version
+    write(collection, b=1)
+    assert names(views.at(collection, old)) == {"a"}
+    store.drop("points")
+    anew = store.create("points", SPEC)
+    write(anew, z=90)
+    write(anew, y=91)
+    assert anew.version > old
+    assert names(views.at(anew, old)) == names(views.at(anew, old)) != {"a"}

@@ -101,7 +101,7 @@ def test_what_is_too_much_is_refused_before_it_is_computed(server, monkeypatch):
             client.predict(head="h", vectors=vectors(5), space_id=info.space_id)
         request = heads_pb2.PredictRequest(heads=["h"], ids=ids[:5], collection="shades")
         request.neighbours.collection, request.neighbours.k = "shades", 20_001
-    with pytest.raises(InvalidArgument, match="100005 hits"):
+    with pytest.raises(InvalidArgument, match="100,005 hits"):
         HeadsServicer(server.workspace).Predict(request, None)
 
 

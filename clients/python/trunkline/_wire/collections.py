@@ -281,7 +281,8 @@ def collection_info(message: collections_pb2.Collection) -> CollectionInfo:
         size_bytes=message.size_bytes,
         columns={column.name: column.type for column in message.columns},
         created_at=_moment(message.created_at) if message.HasField("created_at") else None,
-        pretrained=message.pretrained,
+        # Of vectors that were brought in nothing is known.
+        pretrained=message.pretrained and not message.declared,
         artifact_id=message.artifact_id,
         aliases=tuple(message.aliases),
         # Of a server that knows no other.

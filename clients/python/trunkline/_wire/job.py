@@ -71,6 +71,10 @@ class Job(ABC, Generic[R]):
         """
         return False
 
+    def needs_answer(self, chunk: Chunk) -> bool:
+        """Whether a chunk's call must not fail; of nothing to send, what a reply would tell may stay unknown."""
+        return bool(chunk.rows)
+
     def request(self, chunk: Chunk) -> tuple[Method[Any, Any], Message] | None:
         """The call for a chunk; None if there is nothing to send."""
         if not chunk.rows:

@@ -9,24 +9,42 @@ from trunkline._wire.chunks import Chunk
 from trunkline._wire.index import recall_of
 from trunkline._wire.job import common, joined
 from trunkline._wire.rows import label_of
+from trunkline._wire.scalars import value_from
 from trunkline.exceptions import Internal
 from trunkline.results import ItemResults, SearchResult
+from trunkline.rows import Scalar
 from trunkline_protos.v1 import search_pb2
 
 # A hit takes some hundred bytes, and replies have no limit of their own: this keeps one to tens of megabytes.
 _MAX_HITS_PER_REPLY = 100_000
+# A value of a column, or the id of a row that was folded into a hit, takes about a quarter of what a hit does.
+# The server refuses requests by the same rule.
+_PARTS_OF_HIT = 4
+_MAX_FOLDED = 100
 
 
-def most_queries(hits: int) -> int:
-    """How many queries one request may carry, where each is answered by so many hits."""
-    return max(_MAX_HITS_PER_REPLY // hits, 1)
+def most_queries(hits: int, columns: int = 0, folds: bool = False) -> int:
+    """How many queries one request may carry.
+
+    Args:
+        hits: That answer each at most.
+        columns: That each hit carries.
+        folds: Whether rows may be folded into each hit.
+    """
+    parts = hits * (_PARTS_OF_HIT + columns + (_MAX_FOLDED if folds else 0))
+    return max(_MAX_HITS_PER_REPLY * _PARTS_OF_HIT // parts, 1)
 
 
-def spread(chunk: Chunk, found: Sequence[search_pb2.Hits]) -> dict[str, Any]:
+def spread(chunk: Chunk, found: Sequence[search_pb2.Hits], columns: Sequence[str] = ()) -> dict[str, Any]:
     """Hits as lists, one for each item of a chunk; empty for those that were not sent.
 
+    Args:
+        chunk: What was asked.
+        found: The lists of the reply, one for each item that was sent.
+        columns: That each hit was to carry.
+
     Raises:
-        Internal: The reply has lists for another number of items.
+        Internal: The reply has lists for another number of items, or lacks a column.
     """
     if len(found) != len(chunk.rows):
         raise Internal(f"the reply to {len(chunk.rows)} queries has {len(found)} lists of hits")
@@ -40,7 +58,18 @@ def spread(chunk: Chunk, found: Sequence[search_pb2.Hits]) -> dict[str, Any]:
         "sources": [[hit.source for hit in entry] for entry in hits],
         "groups": [[hit.group if hit.HasField("group") else None for hit in entry] for entry in hits],
         "duplicates": [[tuple(hit.duplicates) for hit in entry] for entry in hits],
+        "metadata": [[_metadata(hit, columns) for hit in entry] for entry in hits],
+        "columns": tuple(columns),
     }
+
+
+def _metadata(hit: search_pb2.Hit, columns: Sequence[str]) -> dict[str, Scalar]:
+    missing = [name for name in columns if name not in hit.metadata]
+    if missing:
+        raise Internal(
+            f"hit {hit.id!r} came without its column {missing[0]!r}: the server is older than this client; update it"
+        )
+    return {name: value_from(hit.metadata[name]) for name in columns}
 
 
 def told(found: search_pb2.SearchResponse) -> dict[str, Any]:
@@ -61,10 +90,11 @@ def stacked(parts: Sequence[SearchResult]) -> dict[str, Any]:
 
     The version is the newest that was searched; of the indexes the one that promises least is told.
     """
-    lists = ("ids", "scores", "labels", "sources", "groups", "duplicates")
+    lists = ("ids", "scores", "labels", "sources", "groups", "duplicates", "metadata")
     least = min(parts, key=_promise)
     return {
         **{name: [found for part in parts for found in getattr(part, name)] for name in lists},
+        "columns": parts[0].columns,
         "version": max(part.version for part in parts),
         "space_id": next((part.space_id for part in parts if part.space_id), ""),
         "metric": next((part.metric for part in parts if part.metric), ""),
@@ -103,6 +133,7 @@ def _none(part: ItemResults) -> SearchResult:
         sources=lists(),
         groups=lists(),
         duplicates=lists(),
+        metadata=lists(),
         inputs=part.inputs,
         errors=part.errors,
         start=part.start,

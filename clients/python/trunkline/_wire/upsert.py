@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,22 @@ class Upsert(Series[int, int]):
         collection: Its name.
         rows: With their embeddings.
         space_id: Of the embeddings.
-        decode: Of all rows that don't say it themselves; empty where each does.
+        decode: Of all rows that don't say it themselves; empty for the collection's own.
         model: What made them; empty where that need not be checked.
+        told: Called after each request with the number of rows that are stored.
     """
 
     def __init__(
-        self, collection: str, rows: Iterable[Row], space_id: str, decode: str, model: str = ""
+        self,
+        collection: str,
+        rows: Iterable[Row],
+        space_id: str,
+        decode: str,
+        model: str = "",
+        told: Callable[[int], None] | None = None,
     ) -> None:
         self._rows = rows
+        self._told = told
         self._base = collections_pb2.UpsertRequest(
             collection=collection, space_id=space_id, decode=decode, model=model
         )
@@ -52,13 +60,21 @@ class Upsert(Series[int, int]):
                 ids = [message.id for message, _vector in portion]
                 floats.pack(_matrix(vectors, ids, dim), request.embeddings)
             asked = True
-            yield Question(methods.UPSERT, request, _version, items)
+            yield Question(methods.UPSERT, request, self._reader(items.stop), items)
         if not asked:
             yield Question(methods.UPSERT, self._base, _version)
 
     def merge(self, answers: Sequence[int]) -> int:
         """The version after the last write."""
         return answers[-1]
+
+    def _reader(self, stored: int) -> Callable[[collections_pb2.UpsertResponse], int]:
+        def read(reply: collections_pb2.UpsertResponse) -> int:
+            if self._told is not None:
+                self._told(stored)
+            return _version(reply)
+
+        return read
 
     def _sized(self) -> Iterator[tuple[str, int, tuple[collections_pb2.Row, NDArray[Any] | None]]]:
         for row in self._rows:
@@ -98,6 +114,11 @@ def columns_to_rows(
         Row(id=row_id, embedding=matrix[index], **{name: column[index] for name, column in named.items()})
         for index, row_id in enumerate(lists["ids"])
     ]
+
+
+def shares(progress: Callable[[str, float], None] | None, rows: int) -> Callable[[int], None] | None:
+    """What tells ``progress`` the share of so many rows that is stored."""
+    return None if progress is None else lambda stored: progress("storing", stored / rows)
 
 
 def _version(reply: collections_pb2.UpsertResponse) -> int:

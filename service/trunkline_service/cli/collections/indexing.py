@@ -12,7 +12,7 @@ import trunkline
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import NO_END
 from trunkline_service.cli.heads.group import stages
-from trunkline_service.cli.options import Place, place_options
+from trunkline_service.cli.options import Number, Place, place_options
 from trunkline_service.cli.search.printing import recall_words
 from trunkline_service.index.options import MAX_K, WishedKind
 from trunkline_service.settings import MIB
@@ -25,7 +25,12 @@ _NAMES = {"kind": "--kind", "recall": "--recall", "k": "--k", "memory_mb": "--me
 @click.option(
     "--kind", type=click.Choice(get_args(WishedKind)), help="What to build; auto chooses by measuring."
 )
-@click.option("--recall", type=float, metavar="R", help="The least recall@k, e.g. 0.99; 0.99 at first.")
+@click.option(
+    "--recall",
+    type=Number(0, 1, min_open=True),
+    metavar="R",
+    help="The least recall@k, e.g. 0.99; 0.99 at first.",
+)
 @click.option(
     "--k", type=click.IntRange(1, MAX_K), metavar="N", help="Of that recall, and of --measure; 10 at first."
 )
@@ -81,11 +86,19 @@ def index(
         measured = {"measured": dataclasses.asdict(recall)} if recall else {}
         output.print_json(output.single({**dataclasses.asdict(found), **measured}))
         return
-    _tell(found, wished)
+    if drop:
+        _tell_dropped(found, place.settings().index.flat_rows)
+    elif build is False:
+        _tell_noted(found, wished)
+    elif build or wished or recall is None:
+        _tell(found, wished)
+        if recall is None and _would_change(found, place.settings().index.flat_rows):
+            output.hint(f"to build one: {_build(name)}")
     if recall is not None:
-        output.say(f"measured now: {recall_words(recall)} over {output.counted(recall.rows, 'row')}")
-    elif not drop and _would_change(found, place.settings().index.flat_rows):
-        output.hint(f"to build one: trunkline collections index {name} --build")
+        output.say(
+            f"{found.collection}, version {recall.version}: {found.kind}, {recall_words(recall)}, measured now over "
+            f"{output.counted(recall.rows, 'row')}"
+        )
 
 
 def _wished(options: dict[str, Any], measure: bool) -> dict[str, Any]:
@@ -113,6 +126,26 @@ def _would_change(found: trunkline.IndexInfo, flat_rows: int) -> bool:
     return found.rows > flat_rows or (found.rows > 0 and found.options.kind != "auto")
 
 
+def _build(name: str) -> str:
+    return f"trunkline collections index {name} --build"
+
+
+def _tell_dropped(found: trunkline.IndexInfo, flat_rows: int) -> None:
+    """What is gone, and whether anything comes in its place."""
+    output.say(f"{found.collection}: dropped, with what was wished of it; a search compares every row now")
+    if found.rows > flat_rows:
+        output.hint(
+            "a server that builds indexes makes another one once the collection is searched; "
+            f"without a server: {_build(found.collection)}"
+        )
+
+
+def _tell_noted(found: trunkline.IndexInfo, wished: dict[str, Any]) -> None:
+    """What the next build will make."""
+    output.say(f"{found.collection}: noted for the next build: {_wishes(found.options, wished)}")
+    output.hint(f"to build it now: {_build(found.collection)}")
+
+
 def _tell(found: trunkline.IndexInfo, wished: dict[str, Any]) -> None:
     recall = "" if found.recall is None else f", {recall_words(found.recall)}"
     output.say(f"{found.collection}, version {found.version}: {found.kind}{recall}")
@@ -132,7 +165,7 @@ def _tell(found: trunkline.IndexInfo, wished: dict[str, Any]) -> None:
 def _levels(build: trunkline.IndexBuild) -> Iterator[tuple[str, ...]]:
     for level in build.levels:
         recall = level.recall
-        yield f"up to {recall.k:,}", f"{level.effort:,}", f"{recall.measured:.4f}", f"{recall.low:.4f}"
+        yield f"up to {recall.k:,}", f"{level.effort:,}", _figure(recall.measured), _figure(recall.low)
     # Lance's index answers all with one effort, that grows with their number.
     if build.levels[-1].recall.k < MAX_K and build.kind != "lance":
         yield f"up to {MAX_K:,}", "compared exactly", "", ""
@@ -147,7 +180,11 @@ def _settings(build: trunkline.IndexBuild) -> Iterator[tuple[str, str, str]]:
     ):
         best[entry.effort] = entry
     for effort, entry in sorted(best.items()):
-        yield f"{effort:,}", f"{entry.recall:.4f}", f"{entry.queries_per_s:,.0f}"
+        yield f"{effort:,}", _figure(entry.recall), f"{entry.queries_per_s:,.0f}"
+
+
+def _figure(recall: float) -> str:
+    return output.recall_figure(recall, 4)
 
 
 def _wishes(options: trunkline.IndexOptions, wished: dict[str, Any]) -> str:
@@ -160,11 +197,11 @@ def _wishes(options: trunkline.IndexOptions, wished: dict[str, Any]) -> str:
         if wished and name not in wished and value != first[name]
     ]
     before = f"; {', '.join(kept)} kept from before" if kept else ""
-    return f"{options.kind}, recall@{options.k} of {options.recall:g}{memory}{before}"
+    return f"{options.kind}, recall@{options.k} of {options.recall:.12g}{memory}{before}"
 
 
 def _built(build: trunkline.IndexBuild) -> tuple[str, str]:
-    when = f"version {build.version}, {build.created_at}"
+    when = f"version {build.version}, {output.moment(build.created_at)}"
     if build.kind == "flat":
         tried = f", {build.seconds:,.1f} s of trying others" if build.settings else ""
         return "decided", f"{when}{tried}"
@@ -177,11 +214,20 @@ def _built(build: trunkline.IndexBuild) -> tuple[str, str]:
     return "built", ", ".join(parts)
 
 
+def _since(found: trunkline.IndexInfo) -> Iterator[str]:
+    """What was written since the index was built; a row that was changed counts in both."""
+    if found.delta_rows:
+        added = output.counted(found.delta_rows, "row was added or changed", "rows were added or changed")
+        yield f"{added}, compared one by one"
+    if found.deleted_rows:
+        old = output.counted(found.deleted_rows, "row of the index is", "rows of the index are")
+        yield f"{old} passed over, being deleted or changed"
+
+
 def _facts(found: trunkline.IndexInfo, wished: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "wished", _wishes(found.options, wished)
-    changed = f"; {found.delta_rows:,} of them changed since the build" if found.delta_rows else ""
-    gone = f"; {found.deleted_rows:,} of the build are gone or changed" if found.deleted_rows else ""
-    yield "rows", f"{found.rows:,}{changed}{gone}"
+    yield "rows", f"{found.rows:,}"
+    yield "since built", "; ".join(_since(found))
     if found.build is not None:
         yield _built(found.build)
         yield "because", found.build.reason

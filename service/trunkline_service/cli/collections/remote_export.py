@@ -108,7 +108,8 @@ def _schema(info: trunkline.CollectionInfo) -> Any:
         model=info.model,
         artifact_id=info.artifact_id,
         decode=info.decode,  # type: ignore[arg-type]  # the spec itself checks both
-        pretrained=info.pretrained,
+        # A client says False of declared spaces, whose record says nothing of weights.
+        pretrained=info.pretrained or info.declared,
         dtype=info.dtype,  # type: ignore[arg-type]
         multi_label=info.multi_label,
         metric=info.metric,

@@ -33,10 +33,10 @@ def list_(place: Place) -> None:
     rows = [
         (
             info.name,
-            info.rows,
-            info.errors,
-            info.labelled,
-            len(info.labels),
+            f"{info.rows:,}",
+            f"{info.errors:,}",
+            f"{info.labelled:,}",
+            f"{len(info.labels):,}",
             info.dim,
             _maker(info),
             info.version,
@@ -58,8 +58,8 @@ def show(name: str, place: Place) -> None:
     """
     with place.client() as client:
         info = client.collection(name)
-        if info.model:
-            output.say_about(client, info.model)
+    if not info.declared:
+        output.warn_of_model(info.model, info.pretrained)
     if place.json:
         output.print_json(_as_json(info))
         return
@@ -78,7 +78,8 @@ def show(name: str, place: Place) -> None:
     if info.aliases:
         output.say(f"aliases: {', '.join(info.aliases)}")
     if info.labels:
-        output.table(("label", "rows"), info.labels.items(), numbers=("rows",))
+        rows = [(label, f"{count:,}") for label, count in info.labels.items()]
+        output.table(("label", "rows"), rows, numbers=("rows",))
 
 
 @click.command(short_help="Rows by id.")

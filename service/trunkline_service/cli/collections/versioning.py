@@ -29,7 +29,7 @@ def versions(name: str, place: Place) -> None:
         )
         return
     rows = [
-        (info.version, f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC", info.rows, ", ".join(info.tags))
+        (info.version, output.moment(info.created_at), f"{info.rows:,}", ", ".join(info.tags))
         for info in found
     ]
     output.table(("version", "committed", "rows", "tags"), rows, numbers=("version", "rows"))

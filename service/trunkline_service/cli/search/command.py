@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
+import trunkline
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import condition_options, scalars
-from trunkline_service.cli.options import Place, in_a_folder, place_options
+from trunkline_service.cli.options import Number, Place, in_a_folder, place_options
 from trunkline_service.cli.search import printing
-from trunkline_service.cli.search.queries import Queries
+from trunkline_service.cli.search.queries import Queries, expanded
 from trunkline_service.index.options import MAX_K
+
+_ALWAYS = ("id", "label", "source")
 
 
 def _query_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,19 +44,42 @@ def _query_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _names(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of ``price,source``; they may be given in several options.
+
+    Raises:
+        click.BadParameter: One has no name, or two have the same.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter("a name is empty; give names with a comma between them, e.g. price,source")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise click.BadParameter(f"{', '.join(twice)} is given twice; give each column once")
+    return tuple(names)
+
+
 def _hit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What can be a hit."""
     for option in (
         click.option(
             "--min-version",
+            type=click.IntRange(0),
             default=0,
             metavar="N",
             help="Search this version of the collection, or a later one.",
         ),
+        click.option(
+            "--columns",
+            multiple=True,
+            callback=_names,
+            metavar="NAME,...",
+            help="Show these columns of the hits too, e.g. price,source.",
+        ),
         click.option("--exact", is_flag=True, help="Compare with every row, whatever the index."),
         click.option(
             "--collapse",
-            type=float,
+            type=Number(),
             metavar="S",
             help="Fold rows this similar to a better hit into it, e.g. 0.98.",
         ),
@@ -61,7 +87,7 @@ def _hit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--per-group", type=int, metavar="N", help="With --group-by: so many of each.  [default: 1]"
         ),
         click.option("--group-by", metavar="COLUMN", help="Only the best of rows that share its value."),
-        click.option("--min-score", type=float, metavar="S", help="Only hits that score at least this."),
+        click.option("--min-score", type=Number(), metavar="S", help="Only hits that score at least this."),
     ):
         command = option(command)
     return command
@@ -106,6 +132,7 @@ def search(
     file: Path | None,
     space: str | None,
     collection: str,
+    columns: tuple[str, ...],
     parameters: tuple[str, ...],
     page: Path | None,
     opened: bool,
@@ -113,22 +140,28 @@ def search(
     place: Place,
     **wishes: Any,
 ) -> None:
-    """Finds the nearest rows of each IMAGE; exits with 1 if an image could not be used.
+    """Finds the nearest rows of each IMAGE, of a folder of each image below it.
+
+    Exits with 1 if an image or a row could not be used as a query.
 
     Example: trunkline search daisy.jpg --collection photos -k 5
     """
     _check(wishes, parameters, root is not None and page is None and not opened)
-    queries = Queries(images, ids, file, space)
+    queries = Queries(expanded(images), ids, file, space)
     wishes |= {"parameters": scalars(parameters), "per_group": wishes["per_group"] or 1}
+    # Every hit has the others without being asked for them.
+    wishes["columns"] = [name for name in columns if name not in _ALWAYS]
     with place.client() as client:
         found = queries.search(client, collection, wishes)
         info = client.collection(collection)
-        output.say_about(client, info.model)
-        sources = queries.sources(client, collection, len(found)) if page or opened else []
+        sources = queries.sources(client, collection, found) if page or opened else []
+    _say_about(info, bool(images) and not place.json)
     names = queries.names(len(found))
-    asked = printing.Asked(wishes["where"] is not None, wishes["min_score"], bool(ids), info)
+    asked = printing.Asked(
+        wishes["where"] is not None, wishes["min_score"], bool(ids), info, columns, wishes["group_by"]
+    )
     if place.json:
-        output.print_json(output.single(printing.documents(names, found)))
+        output.print_json(printing.documents(names, found, asked))
     else:
         printing.tables(names, found, asked)
     if page is not None or opened:
@@ -142,12 +175,19 @@ def search(
         raise SystemExit(1)
 
 
+def _say_about(info: trunkline.CollectionInfo, embeds: bool) -> None:
+    """What a user should know of the model; the collection tells it, for a question about the model loads one."""
+    if info.declared:
+        return
+    (output.say_about_model if embeds else output.warn_of_model)(info.model, info.pretrained)
+
+
 def _check(wishes: dict[str, Any], parameters: tuple[str, ...], root_alone: bool) -> None:
     """Refuses what can be refused before anything is opened."""
     if not 1 <= wishes["k"] <= MAX_K:
         raise click.UsageError(f"-k is {wishes['k']}; it can be 1 to {MAX_K:,}")
-    if wishes["per_group"] is not None and wishes["per_group"] < 1:
-        raise click.UsageError(f"--per-group is {wishes['per_group']}; it must be at least 1")
+    if wishes["per_group"] is not None and not 1 <= wishes["per_group"] <= MAX_K:
+        raise click.UsageError(f"--per-group is {wishes['per_group']}; it can be 1 to {MAX_K:,}")
     if wishes["per_group"] is not None and wishes["group_by"] is None:
         raise click.UsageError("--per-group belongs to --group-by")
     if parameters and wishes["where"] is None:

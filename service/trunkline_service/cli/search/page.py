@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trunkline
 from trunkline_service.cli import output
-from trunkline_service.cli.search.printing import Asked, how, label_words, why_empty
+from trunkline_service.cli.search.printing import Asked, columns_of, how, label_words, why_empty
 from trunkline_service.heads.report.markup import Markup, tag
 from trunkline_service.heads.report.standalone import document, write_page
 from trunkline_service.heads.report.thumbnails import Thumbnail, thumbnail
@@ -146,7 +146,7 @@ def _query(name: str, copy: Thumbnail, failure: str | None) -> Markup:
 def _answer(found: trunkline.SearchResult, row: int, pictures: _Pictures, asked: Asked) -> Markup:
     if not found.ids[row]:
         return tag("p", f"{why_empty(asked)[:1].upper()}{why_empty(asked)[1:]}.", class_="lead")
-    return tag("ol", list(_hits(found, row, pictures)), class_="hits")
+    return tag("ol", list(_hits(found, row, pictures, asked)), class_="hits")
 
 
 def together(groups: Sequence[str | None]) -> list[int]:
@@ -156,7 +156,7 @@ def together(groups: Sequence[str | None]) -> list[int]:
     return sorted(range(len(groups)), key=ranks.__getitem__)
 
 
-def _hits(found: trunkline.SearchResult, row: int, pictures: _Pictures) -> Iterator[Markup]:
+def _hits(found: trunkline.SearchResult, row: int, pictures: _Pictures, asked: Asked) -> Iterator[Markup]:
     for rank in together(found.groups[row]):
         row_id = found.ids[row][rank]
         group, alike = found.groups[row][rank], found.duplicates[row][rank]
@@ -167,8 +167,14 @@ def _hits(found: trunkline.SearchResult, row: int, pictures: _Pictures) -> Itera
                 "div",
                 tag("p", f"{found.scores[row][rank]:.4f}", class_="score"),
                 tag("p", label_words(found.labels[row][rank]) or "no label", class_="label"),
-                tag("p", f"group {group}", class_="group") if group is not None else None,
+                tag("p", f"group {group}", class_="group")
+                if group is not None and asked.shows_group
+                else None,
                 tag("p", row_id, class_="id"),
+                [
+                    tag("p", f"{name}: {value}", class_="id")
+                    for name, value in columns_of(found, row, rank, asked)
+                ],
                 _alike_ids(alike) if alike else None,
                 class_="told",
             ),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import trunkline
-from trunkline.rows import Label
+from trunkline.rows import Label, Scalar
 from trunkline_service.cli import output
 
-_SHOWN = 3
+# Columns that stand in a table without being asked for.
+_SHOWN_ALWAYS = frozenset({"id", "label"})
 
 
 @dataclass(frozen=True)
@@ -22,28 +25,37 @@ class Asked:
         min_score: The least score that was asked for, or None.
         rows: The queries were rows, which are no hits of themselves.
         info: The collection; its rows are those that were searched where it is of the answer's version.
+        columns: Of the rows, to be shown beside what hits have anyway.
+        group_by: The column whose values were grouped; None for no groups.
     """
 
     filtered: bool
     min_score: float | None
     rows: bool
     info: trunkline.CollectionInfo
+    columns: Sequence[str] = ()
+    group_by: str | None = None
+
+    @property
+    def shows_group(self) -> bool:
+        """Whether the group of a hit is told by nothing else that is shown of it."""
+        return self.group_by not in {None, *_SHOWN_ALWAYS, *self.columns}
 
 
-def documents(names: list[str], found: trunkline.SearchResult) -> list[dict[str, Any]]:
+def documents(names: list[str], found: trunkline.SearchResult, asked: Asked) -> list[dict[str, Any]]:
     """One JSON object a query."""
     failed = {failure.index: failure for failure in found.errors}
     index = {
         "kind": found.index_kind,
         "exact": found.exact,
         "version": found.index_version,
-        "recall": found.recall and dataclasses.asdict(found.recall),
+        "recall": found.recall and output.single(dataclasses.asdict(found.recall)),
     }
     return [
         {
             "query": name,
             **({"error": failed[row].message, "reason": failed[row].reason} if row in failed else {}),
-            "hits": [] if row in failed else _hits(found, row),
+            "hits": [] if row in failed else _hits(found, row, asked),
             "version": found.version,
             "index": index,
         }
@@ -54,11 +66,20 @@ def documents(names: list[str], found: trunkline.SearchResult) -> list[dict[str,
 def tables(names: list[str], found: trunkline.SearchResult, asked: Asked) -> None:
     """Prints a table for each query, and under them what was searched, and how."""
     failed = {failure.index: failure for failure in found.errors}
-    grouped = any(group is not None for groups in found.groups for group in groups)
+    grouped = asked.shows_group and any(group is not None for groups in found.groups for group in groups)
     folded = any(rows for hits in found.duplicates for rows in hits)
-    columns = ["score", "label", *(["group"] if grouped else []), "id", *(["and alike"] if folded else [])]
+    more = [name for name in asked.columns if name not in _SHOWN_ALWAYS]
+    heads = [
+        "score",
+        "label",
+        *(["group"] if grouped else []),
+        "id",
+        *more,
+        *(["and alike"] if folded else []),
+    ]
     for row, name in enumerate(names):
-        output.say(f"{name}" + (f": failed: {failed[row].message}" if row in failed else ""))
+        shown = output.visible(name)
+        output.say(f"{shown}: failed: {failed[row].message}" if row in failed else shown)
         if row in failed:
             continue
         if not found.ids[row]:
@@ -66,23 +87,26 @@ def tables(names: list[str], found: trunkline.SearchResult, asked: Asked) -> Non
             continue
         lines = [
             [
-                f"{hit['score']:.4f}",
-                label_words(hit["label"]),
-                *([hit.get("group")] if grouped else []),
-                hit["id"],
-                *([_alike(hit.get("duplicates", ()))] if folded else []),
+                f"{found.scores[row][rank]:.4f}",
+                label_words(found.labels[row][rank]),
+                *([found.groups[row][rank]] if grouped else []),
+                row_id,
+                *(value for _, value in columns_of(found, row, rank, asked)),
+                *([_alike(found.duplicates[row][rank])] if folded else []),
             ]
-            for hit in _hits(found, row)
+            for rank, row_id in enumerate(found.ids[row])
         ]
-        output.table(columns, lines, numbers=("score",))
+        output.table(heads, lines, numbers=("score",))
     output.hint(how(found, asked))
 
 
 def how(found: trunkline.SearchResult, asked: Asked) -> str:
     """What was searched, and how, in a line."""
-    if not found.index_kind:
+    if not found.index_kind or _is_empty(found, asked) or 0 < len(found) == len(found.errors):
         return "nothing was searched"
     place = f"version {found.version}"
+    if not found.exact and found.index_kind == "flat":
+        return f"{place}, flat: rows that fold into others were compared up to a bound, and there may be more hits"
     if not found.exact:
         words = f"{place}, {found.index_kind} of version {found.index_version}"
         if found.recall is None:
@@ -99,6 +123,11 @@ def how(found: trunkline.SearchResult, asked: Asked) -> str:
     if found.index_kind == "flat":
         return f"{place}, flat: {compared} compared"
     return f"{place}, compared exactly, without the {found.index_kind} index: {compared}"
+
+
+def _is_empty(found: trunkline.SearchResult, asked: Asked) -> bool:
+    """Whether the version that was searched had no rows."""
+    return asked.info.version == found.version and not asked.info.rows
 
 
 def why_empty(asked: Asked) -> str:
@@ -120,7 +149,9 @@ def no_rows(info: trunkline.CollectionInfo) -> str:
 
 def recall_words(recall: trunkline.Recall) -> str:
     """A measurement in words."""
-    return f"{recall} (at least {recall.low:.3f}, by {output.counted(recall.queries, 'query', 'queries')})"
+    measured, low = output.recall_figure(recall.measured), output.recall_figure(recall.low)
+    queries = output.counted(recall.queries, "query", "queries")
+    return f"recall@{recall.k} {measured} (at least {low}, by {queries})"
 
 
 def label_words(label: Label) -> str | None:
@@ -128,23 +159,39 @@ def label_words(label: Label) -> str | None:
     return ", ".join(label) if isinstance(label, tuple) else label
 
 
-def _hits(found: trunkline.SearchResult, row: int) -> list[dict[str, Any]]:
-    """Of one query; ``group`` and ``duplicates`` stand where there are any."""
+def _hits(found: trunkline.SearchResult, row: int, asked: Asked) -> list[dict[str, Any]]:
+    """Of one query; ``group``, ``duplicates`` and ``metadata`` stand where there are any."""
     hits: list[dict[str, Any]] = []
     for rank, row_id in enumerate(found.ids[row]):
         hit: dict[str, Any] = {
             "id": row_id,
-            "score": float(found.scores[row][rank]),
+            # Single precision, unlike numbers of the columns.
+            "score": output.single(float(found.scores[row][rank])),
             "label": found.labels[row][rank],
+            "source": found.sources[row][rank],
         }
         if found.groups[row][rank] is not None:
             hit["group"] = found.groups[row][rank]
         if found.duplicates[row][rank]:
             hit["duplicates"] = list(found.duplicates[row][rank])
+        if asked.columns:
+            hit["metadata"] = {
+                name: value.isoformat() if isinstance(value, datetime) else value
+                for name, value in found.metadata[row][rank].items()
+            }
         hits.append(hit)
     return hits
 
 
-def _alike(ids: list[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more
+def columns_of(
+    found: trunkline.SearchResult, row: int, rank: int, asked: Asked
+) -> Iterator[tuple[str, Scalar]]:
+    """What people read of a hit beside its id and label: the names and values of the columns asked for."""
+    for name in asked.columns:
+        if name not in _SHOWN_ALWAYS:
+            own = found.metadata[row][rank]
+            yield name, own[name] if name in own else found.sources[row][rank]
+
+
+def _alike(ids: Sequence[str]) -> str:
+    return " and ".join([*ids[:1], *([f"{len(ids) - 1:,} more"] if len(ids) > 1 else [])])

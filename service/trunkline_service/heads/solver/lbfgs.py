@@ -41,7 +41,7 @@ class Tolerance:
 
 
 FLOAT32 = Tolerance(decrement=2e-6, gradient=1e-5, noise=1e-6, floor=1e-9)
-FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-10, noise=1e-14, floor=1e-17)
+FLOAT64 = Tolerance(decrement=1e-20, gradient=1e-12, noise=1e-14, floor=1e-17)
 
 
 @dataclass(frozen=True, eq=False)

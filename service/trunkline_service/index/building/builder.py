@@ -11,14 +11,15 @@ from pathlib import Path
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.fragments import Fragments
-from trunkline_service.errors import Cancelled, CollectionNotFound, StorageError
+from trunkline_service.errors import Cancelled, CollectionNotFound, IndexDamaged, StorageError
+from trunkline_service.index.building.presence import is_still
 from trunkline_service.index.building.scanning import Scanned, scan
 from trunkline_service.index.card import IndexCard
 from trunkline_service.index.choosing.choose import Choice, choose
 from trunkline_service.index.choosing.planning import plan
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.storage import files
-from trunkline_service.index.storage.base import FRAGMENTS_FILE, VECTORS_FILE, map_vectors
+from trunkline_service.index.storage.base import FRAGMENTS_FILE, VECTORS_FILE, load_base, map_vectors
 from trunkline_service.index.storage.keys import new_build
 from trunkline_service.index.storage.lease import Lease, ousted
 from trunkline_service.index.storage.store import IndexStore
@@ -88,14 +89,14 @@ def build(
             if lease.lost():
                 raise ousted(name) from exc
             raise
-        if card is None or not _is_still(collection, uid):
+        if card is None or not is_still(collection, uid):
             if card is not None:
                 store.remove(card)
             raise CollectionNotFound(
                 f"collection {name!r} was dropped while its index was built; nothing was stored"
             )
         try:
-            store.sweep(name, uid, keep=[card.build])
+            store.sweep(name, uid, keep=[card.build], is_now=lambda other: is_still(collection, other))
         except StorageError as exc:
             _log.warning("%s; index %s of collection %r serves all the same", exc, card.build, name)
     return card
@@ -141,7 +142,10 @@ class _Work:
             choice.approximate.write(folder)
             (folder / FRAGMENTS_FILE).write_text(json.dumps(self.fragments.keys), encoding="utf-8")
             card = self._card(choice, scanned, choice.approximate.nbytes, started)
-            published = self.store.publish(card, lambda target: _move(folder, target), self.lease)
+            _check_whole(folder, card)
+            published = self.store.publish(
+                card, lambda target: _move(folder, target), self.lease, self.cancelled
+            )
             self.progress("write", 1.0)
             return published
 
@@ -183,7 +187,7 @@ class _Work:
         """Publishes that exact search of so many rows is best, and why."""
         nothing = Choice("flat", None, 0, None, (), reason, {}) if choice is None else choice
         return self.store.publish(
-            self._card(nothing, Scanned(rows, 0), 0, started), lambda _: None, self.lease
+            self._card(nothing, Scanned(rows, 0), 0, started), lambda _: None, self.lease, self.cancelled
         )
 
     def _card(self, choice: Choice, scanned: Scanned, nbytes: int, started: float) -> IndexCard:
@@ -218,13 +222,21 @@ class _Work:
         )
 
 
+def _check_whole(folder: Path, card: IndexCard) -> None:
+    """Reads back what was written, as who searches will: FAISS says nothing where the disk fills at the very end.
+
+    Raises:
+        StorageError: It is not whole.
+    """
+    try:
+        load_base(folder, card)
+    except IndexDamaged as exc:
+        raise StorageError(
+            f"the index of collection {card.collection!r} was not written whole: {exc.message}. Is the disk full? "
+            "What serves stays"
+        ) from exc
+
+
 def _move(folder: Path, target: Path) -> None:
     for path in folder.iterdir():
         path.rename(target / path.name)
-
-
-def _is_still(collection: Collection, uid: str) -> bool:
-    try:
-        return collection.revision.uid == uid
-    except CollectionNotFound:
-        return False

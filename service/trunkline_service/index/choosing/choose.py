@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,8 @@ from trunkline_service.index.choosing.planning import Candidate, plan
 from trunkline_service.index.choosing.tuning import Tuned, tune
 from trunkline_service.index.kinds.approximate import Approximate
 from trunkline_service.index.kinds.building import Progress, build
-from trunkline_service.index.kinds.ivf import Ivf
+from trunkline_service.index.kinds.ivf import LEFT_PERMILLE, Ivf
+from trunkline_service.index.metric import MOST_VALUE, prepared
 from trunkline_service.index.options import IndexKind, IndexOptions
 
 # Times exact search's throughput, from which on no other kind is tried.
@@ -31,6 +33,11 @@ _K_FACTORS = (8, 32, 128)
 # Searches of more neighbours than were wished need more effort; so many rows tell how much.
 _LEVELS = (100, 1000)
 _LEVEL_QUERIES = 200
+# What a query may leave in lists that it does not look into, in thousandths of k, from fast to sure.
+_LEFT = (3000, 1000, 300, 100, 30, 10, 3)
+_BETWEEN = 200
+_GIVE = 0.002
+_LOOKED_AT = 65_536
 # Of the rows: what asks for more of them compares all.
 _MOST_SHARE = 0.1
 
@@ -99,6 +106,8 @@ def choose(
         return _flat(planned.reason)
     if not len(held_out):
         return _flat("there are no rows to measure recall with")
+    if metric != "cosine" and _beyond(vectors, MOST_VALUE):
+        return _flat(f"values beyond {MOST_VALUE:g} have products that single precision can't hold")
     truth = true_neighbours(
         held_out,
         vectors,
@@ -109,7 +118,7 @@ def choose(
         progress=lambda done: progress("comparing exactly", done),
         cancelled=cancelled,
     )
-    trial = _Trial(vectors, metric, options, truth, threads, clock, progress, cancelled, version)
+    trial = _Trial(vectors, held_out, metric, options, truth, threads, clock, progress, cancelled, version)
     for candidate in planned.candidates:
         trial.run(candidate)
         if trial.settled:
@@ -131,18 +140,10 @@ def _with_levels(trial: _Trial, choice: Choice, queries: NDArray[np.float32]) ->
     assert choice.approximate is not None
     assert choice.recall is not None
     levels = [Level(choice.effort, choice.recall)]
-    more = [k for k in _LEVELS if trial.options.k < k <= _MOST_SHARE * len(trial.vectors)]
+    more = trial.levels
     if not more:
         return replace(choice, levels=tuple(levels))
-    truth = true_neighbours(
-        queries,
-        trial.vectors,
-        more[-1],
-        trial.metric,
-        threads=trial.threads,
-        clock=trial.clock,
-        cancelled=trial.cancelled,
-    )
+    truth = trial.neighbours(queries, more[-1])
     for k in more:
         deeper = replace(trial, truth=truth.of(k))
         tuned = deeper.tuned(choice.approximate, first=levels[-1].effort)
@@ -157,6 +158,7 @@ class _Trial:
     """Candidates that are tried one after another."""
 
     vectors: NDArray[np.float32]
+    held_out: NDArray[np.float32]
     metric: str
     options: IndexOptions
     truth: Truth
@@ -169,6 +171,24 @@ class _Trial:
     failures: list[str] = field(default_factory=list)
     settings: tuple[Setting, ...] = ()
     _rate: float = 0.0
+    _between: dict[int, Truth] = field(default_factory=dict)
+
+    @property
+    def levels(self) -> list[int]:
+        """The numbers of neighbours, beyond the wished one, that are tuned for."""
+        return [k for k in _LEVELS if self.options.k < k <= _MOST_SHARE * len(self.vectors)]
+
+    def neighbours(self, queries: NDArray[np.float32], k: int) -> Truth:
+        """The exact answers to other queries."""
+        return true_neighbours(
+            queries,
+            self.vectors,
+            k,
+            self.metric,
+            threads=self.threads,
+            clock=self.clock,
+            cancelled=self.cancelled,
+        )
 
     @property
     def settled(self) -> bool:
@@ -207,14 +227,49 @@ class _Trial:
             )
 
     def _tuned(self, approximate: Approximate) -> tuple[Approximate, Tuned]:
-        if approximate.kind != "ivf_pq" or not isinstance(approximate, Ivf):
+        if not isinstance(approximate, Ivf):
             return approximate, self.tuned(approximate)
-        for k_factor in _K_FACTORS:
-            wider = approximate.with_k_factor(k_factor)
-            tuned = self.tuned(wider)
+        factors = _K_FACTORS if approximate.kind == "ivf_pq" else (approximate.parameters.get("k_factor", 1),)
+        for k_factor, left in itertools.product(factors, (LEFT_PERMILLE, _LEFT[-1])):
+            structure = approximate.with_k_factor(k_factor).with_left(left)
+            tuned = self.tuned(structure)
             if tuned.effort is not None:
+                further = self._looking_further(structure, tuned.effort)
+                again = self.tuned(further, tuned.effort)
+                return (structure, tuned) if again.effort is None else (further, again)
+        return structure, tuned
+
+    def _looking_further(self, structure: Ivf, effort: int) -> Ivf:
+        """The structure with as much left in lists that are not looked into as hard queries allow.
+
+        How many better rows a list may hold is told from how its rows lie on the whole, and that is far too many
+        where they lie on a surface of few dimensions; queries between two rows, whose neighbours are scattered over
+        many lists, show what it is worth.
+        """
+        truths = [self.between(k) for k in (self.options.k, *self.levels[:1])]
+        # Of codes, looking into all lists may find less than was wanted.
+        most = [
+            min(self.options.recall, self._share(structure, one, len(self.vectors)) - _GIVE) for one in truths
+        ]
+        for permille in _LEFT:
+            structure = structure.with_left(permille)
+            if all(
+                self._share(structure, one, effort) >= least for one, least in zip(truths, most, strict=True)
+            ):
                 break
-        return wider, tuned
+        return structure
+
+    def between(self, k: int) -> Truth:
+        """The exact answers to queries halfway between two of the rows that were held out."""
+        if k not in self._between:
+            self._between[k] = self.neighbours(middles(self.held_out, self.metric), k)
+        return self._between[k]
+
+    def _share(self, structure: Approximate, truth: Truth, effort: int) -> float:
+        found = measured(
+            structure, truth, effort, threads=self.threads, clock=self.clock, cancelled=self.cancelled
+        )
+        return found.recall.measured
 
     def tuned(self, approximate: Approximate, first: int = 1) -> Tuned:
         """The least effort, from ``first`` on, that reaches the wanted recall of this truth."""
@@ -222,7 +277,7 @@ class _Trial:
         def measure(effort: int) -> Measured:
             if self.cancelled():
                 raise Cancelled("the build of the index was cancelled; nothing was kept")
-            return measured(
+            found = measured(
                 approximate,
                 self.truth,
                 effort,
@@ -231,6 +286,11 @@ class _Trial:
                 version=self.version,
                 cancelled=self.cancelled,
             )
+            if not graph or found.recall.low < wanted:
+                return found
+            # Lists see that a query is unlike the rows, and look further; a graph has to be ready for it.
+            between = self._share(approximate, self.between(self.truth.k), effort)
+            return found if between >= wanted else replace(found, recall=replace(found.recall, low=between))
 
         automatic = self.options.kind == "auto"
         wanted = self.options.recall
@@ -244,6 +304,17 @@ class _Trial:
             most=len(approximate) if graph else approximate.parameters["nlist"],
             slowest=self.truth.queries_per_s if automatic else 0.0,
         )
+
+
+def _beyond(vectors: NDArray[np.float32], most: float) -> bool:
+    blocks = (vectors[start : start + _LOOKED_AT] for start in range(0, len(vectors), _LOOKED_AT))
+    return any(max(float(block.max()), -float(block.min())) > most for block in blocks)
+
+
+def middles(rows: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+    """Queries halfway between two rows (N, dim), prepared: float32 (n, dim), up to 200."""
+    half = min(_BETWEEN, (len(rows) + 1) // 2)
+    return prepared((rows[:half] + rows[-half:]) / np.float32(2), metric)
 
 
 def _times(ratio: float) -> str:

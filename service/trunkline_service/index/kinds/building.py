@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from trunkline_service.errors import Cancelled, InvalidArgument
 from trunkline_service.index.kinds.approximate import Approximate
-from trunkline_service.index.kinds.faiss_search import faiss_metric, library
+from trunkline_service.index.kinds.faiss_search import faiss_metric, library, openmp_threads
 from trunkline_service.index.kinds.hnsw import Hnsw
-from trunkline_service.index.kinds.ivf import Ivf
+from trunkline_service.index.kinds.ivf import Ivf, centroids_of, members_of
 from trunkline_service.index.kinds.kmeans import assign, fit_centroids
+from trunkline_service.index.kinds.spread import spread_of
 from trunkline_service.index.options import IndexKind
 from trunkline_service.index.workers import Workers
 
@@ -53,15 +54,12 @@ def build(
         InvalidArgument: A kind or parameters that can't be for these vectors.
         Cancelled: It was cancelled.
     """
-    faiss = library()
-
-    # OpenMP keeps the number for each thread.
-    faiss.omp_set_num_threads(max(1, threads))
-    if kind == "hnsw":
-        return _hnsw(vectors, metric, parameters, progress, cancelled)
-    if kind not in ("ivf_flat", "ivf_sq8", "ivf_pq"):
+    if kind not in ("hnsw", "ivf_flat", "ivf_sq8", "ivf_pq"):
         raise InvalidArgument(f"no structure is built for an index of kind {kind!r}")
-    return _ivf(kind, vectors, metric, parameters, progress, cancelled, threads)
+    with openmp_threads(max(1, threads)):
+        if kind == "hnsw":
+            return _hnsw(vectors, metric, parameters, progress, cancelled)
+        return _ivf(kind, vectors, metric, parameters, progress, cancelled, threads)
 
 
 def _hnsw(
@@ -115,7 +113,10 @@ def _ivf(
         rows = np.ascontiguousarray(vectors[block])
         lists = nearest(rows)[0].astype(np.int64)
         index.add_core(len(rows), faiss.swig_ptr(rows), None, faiss.swig_ptr(lists))
-    return Ivf(kind, index, vectors, metric, parameters)
+    progress("measuring lists", 0.0)
+    spread = spread_of(vectors, members_of(index), centroids_of(index), metric, cancelled)
+    progress("measuring lists", 1.0)
+    return Ivf(kind, index, vectors, metric, parameters, spread)
 
 
 def _empty(

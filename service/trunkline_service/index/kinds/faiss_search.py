@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.errors import IndexDamaged
-from trunkline_service.index.exact import ranked, rescored
 from trunkline_service.index.workers import Workers
 
 # Queries that are worth a thread.
@@ -40,43 +40,46 @@ def selector(allowed: NDArray[np.bool_] | None) -> Any:
     return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
 
 
-def answered(
-    propose: Callable[[NDArray[np.float32]], NDArray[np.int64]],
-    queries: NDArray[np.float32],
-    vectors: NDArray[np.float32],
-    k: int,
-    metric: str,
-    threads: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best k of what is proposed, by exact scores.
+Answers = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def shared_out(
+    search: Callable[[NDArray[np.float32]], Answers], queries: NDArray[np.float32], threads: int
+) -> Answers:
+    """The answers to all queries.
 
     Queries are shared out among threads of ours, with FAISS on one in each. Threads of OpenMP wait for one
     another by spinning: beside something else that ran, they took five times as long.
 
     Args:
-        propose: Gives positions (q, n) for some of the queries, -1 for none; called in several threads.
+        search: Gives scores and positions of some of the queries; called in several threads.
         queries: float32 (Q, dim), prepared.
-        vectors: float32 (N, dim), prepared.
-        k: At least 1.
-        metric: Of the vectors.
         threads: The most to use.
 
     Returns:
         See `Approximate.search`.
     """
-    faiss = library()
-
     queries = np.ascontiguousarray(queries, np.float32)
 
-    def run(start: int, end: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # OpenMP keeps the number for each thread.
-        faiss.omp_set_num_threads(1)
-        part = queries[start:end]
-        positions = propose(part)
-        return ranked(rescored(part, vectors, positions, metric), positions, k)
+    def run(start: int, end: int) -> Answers:
+        with openmp_threads(1):
+            return search(queries[start:end])
 
     parts = _workers(threads).shared_out(len(queries), _WORTH_A_THREAD, run)
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+@contextmanager
+def openmp_threads(count: int) -> Iterator[None]:
+    """FAISS on so many threads, for who calls it in this thread: OpenMP keeps the number for each."""
+    faiss = library()
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def check_fits(index: Any, vectors: NDArray[np.float32], metric: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.index.kinds.faiss_search import answered, check_fits, library
+from trunkline_service.index.exact import ranked, rescored
+from trunkline_service.index.kinds.faiss_search import Answers, check_fits, library, shared_out
 from trunkline_service.index.kinds.files import write_index
 from trunkline_service.index.options import IndexKind
 
@@ -60,14 +61,16 @@ class Hnsw:
         wanted = min(k, len(self)) if allowed is None else kept
         parameters = faiss.SearchParametersHNSW(efSearch=kept)
 
-        def propose(part: NDArray[np.float32]) -> NDArray[np.int64]:
+        def search(part: NDArray[np.float32]) -> Answers:
             positions = np.full((len(part), wanted), -1, np.int64)
             if len(part):
                 distances = np.empty(positions.shape, np.float32)
                 self._index.search(part, wanted, params=parameters, D=distances, I=positions)
-            return positions if allowed is None else np.where(allowed[positions], positions, -1)
+            if allowed is not None:
+                positions = np.where(allowed[positions], positions, -1)
+            return ranked(rescored(part, self._vectors, positions, self._metric), positions, k)
 
-        return answered(propose, queries, self._vectors, k, self._metric, threads)
+        return shared_out(search, queries, threads)
 
     def write(self, folder: Path) -> None:
         """See `Approximate.write`."""

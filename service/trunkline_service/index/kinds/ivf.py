@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.index.kinds.faiss_search import answered, check_fits, library, selector
-from trunkline_service.index.kinds.files import write_index
-from trunkline_service.index.kinds.lists import Lists
+from trunkline_service.index.exact import merged, ranked, rescored
+from trunkline_service.index.kinds.faiss_search import Answers, check_fits, library, selector, shared_out
+from trunkline_service.index.kinds.files import write_index, write_spread
+from trunkline_service.index.kinds.lists import Lists, Scored
 from trunkline_service.index.kinds.sizes import estimated_bytes
+from trunkline_service.index.kinds.spread import Spread
+from trunkline_service.index.kinds.unseen import Unseen
 from trunkline_service.index.options import IndexKind
 
 _MOST_PRODUCTS = 1 << 21
+LEFT_PERMILLE = 100
+"""Where nobody found out how much may be left."""
+# Lists that a query looks into further, at least, and how many times as many each time.
+_FEWEST, _FURTHER = 8, 4
+# Rows in the lists that it looks into first, for each one that is wanted.
+_ROOM = 2
 
 
 class Ivf:
-    """An IVF of FAISS over vectors; ``effort`` is ``nprobe``, the lists that a query looks into.
+    """An IVF of FAISS over vectors; ``effort`` is ``nprobe``, the lists that a query looks into first.
 
-    With a filter, a query looks into as many lists as hold what ``nprobe`` lists hold of the filter's rows on
-    average. A filter's rows often lie together, away from the query, and its nearest lists hold none.
+    Then it looks into those that may hold better rows than it found, see `spread`: few or none for a query like
+    the rows, many for one that is unlike them, or whose own region a filter takes away.
 
     What is compressed only proposes ``k_factor`` times k rows; the vectors themselves decide.
 
@@ -32,7 +40,9 @@ class Ivf:
         index: FAISS's, with ids that are positions; it is not changed any more.
         vectors: float32 (N, dim), prepared; may be memory-mapped.
         metric: Of the vectors.
-        parameters: ``nlist``, ``k_factor``, and ``m`` of product codes.
+        parameters: ``nlist``; ``left_permille``, the better rows that a query may leave in lists that it does not
+            look into, by what is expected and in thousandths of k; ``k_factor``, and ``m`` of product codes.
+        spread: Of the rows of its lists.
 
     Raises:
         IndexDamaged: The index is not of these vectors or parameters.
@@ -45,6 +55,7 @@ class Ivf:
         vectors: NDArray[np.float32],
         metric: str,
         parameters: dict[str, int],
+        spread: Spread,
     ) -> None:
         check_fits(index, vectors, metric)
         self.kind: IndexKind = kind
@@ -53,8 +64,10 @@ class Ivf:
         # A memmap makes a memmap of every few rows that are taken of it.
         self._vectors = np.asarray(vectors)
         self._metric = metric
-        self._lists = Lists(_centroids(index), metric)
+        self._lists = Lists(centroids_of(index), metric)
+        self._spread = spread
         self._k_factor = parameters.get("k_factor", 1)
+        self._left = parameters.get("left_permille", LEFT_PERMILLE) / 1000
         self.nbytes = estimated_bytes(kind, len(vectors), vectors.shape[1], parameters)
 
     def __len__(self) -> int:
@@ -62,9 +75,15 @@ class Ivf:
 
     def with_k_factor(self, k_factor: int) -> Ivf:
         """The same index, that proposes so many times k rows."""
-        return Ivf(
-            self.kind, self._index, self._vectors, self._metric, {**self.parameters, "k_factor": k_factor}
-        )
+        return self._with({"k_factor": k_factor})
+
+    def with_left(self, permille: int) -> Ivf:
+        """The same index, whose queries look further until no more than so much of k is expected elsewhere."""
+        return self._with({"left_permille": permille})
+
+    def _with(self, other: dict[str, int]) -> Ivf:
+        parameters = {**self.parameters, **other}
+        return Ivf(self.kind, self._index, self._vectors, self._metric, parameters, self._spread)
 
     def search(
         self,
@@ -75,42 +94,66 @@ class Ivf:
         threads: int = 1,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """See `Approximate.search`."""
-        wanted = min(k * self._k_factor, len(self))
-        lists_of = self._chooser(wanted, effort, allowed)
-        selected = selector(allowed)
+        search = partial(self._search, wanted=min(k * self._k_factor, len(self)), k=k)
+        first = _First(max(1, min(effort, len(self._lists))), self._held_by_each(allowed), allowed)
 
-        def propose(part: NDArray[np.float32]) -> NDArray[np.int64]:
-            positions = np.empty((len(part), wanted), np.int64)
+        def in_blocks(part: NDArray[np.float32]) -> Answers:
             rows = max(1, _MOST_PRODUCTS // len(self._lists))
-            for start in range(0, len(part), rows):
-                block = slice(start, start + rows)
-                self._propose(part[block], *lists_of(part[block]), selected, positions[block])
-            return positions
+            found = [search(part[start : start + rows], first) for start in range(0, max(1, len(part)), rows)]
+            return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
 
-        return answered(propose, queries, self._vectors, k, self._metric, threads)
+        return shared_out(in_blocks, queries, threads)
 
     def write(self, folder: Path) -> None:
         """See `Approximate.write`."""
         write_index(self._index, folder)
+        write_spread(self._spread, folder)
 
-    def _chooser(
-        self, wanted: int, effort: int, allowed: NDArray[np.bool_] | None
-    ) -> Callable[[NDArray[np.float32]], tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Says which lists queries look into."""
-        nprobe = max(1, min(effort, len(self._lists)))
+    def _search(self, queries: NDArray[np.float32], first: _First, wanted: int, k: int) -> Answers:
+        """Looks into the first lists, and then into those that may hold better rows, of each query its own."""
+        scored = self._lists.scored(queries)
+        lists = self._first_lists(scored, first, wanted)
+        selected = selector(first.allowed)
+        scores, positions = self._found(queries, scored, lists, selected, wanted, k)
+        if lists.shape[1] == len(self._lists) or (positions[:, -1] < 0).all():
+            return scores, positions
+        means, deviations = self._lists.expected(scored, self._spread)
+        unseen = Unseen(means, deviations, first.rows, lists, self._kth(scores), self._left * k)
+        most = lists.shape[1]
+        while True:
+            most = max(_FEWEST, _FURTHER * most)
+            further, lists = unseen.worth(self._kth(scores), most)
+            if not len(further):
+                return scores, positions
+            part = Scored(scored.moved[further], scored.scores[further])
+            more = self._found(queries[further], part, lists, selected, wanted, k)
+            scores[further], positions[further] = merged([(scores[further], positions[further]), more], k)
+
+    def _first_lists(self, scored: Scored, first: _First, wanted: int) -> NDArray[np.int64]:
+        if first.allowed is None:
+            lists = self._lists.nearest(scored, first.nprobe)
+            if (first.rows[lists].sum(axis=1) >= _ROOM * wanted).all():
+                return lists
+        # What so many lists hold on average of the rows that may be found: where a filter leaves those near a
+        # query emptier, or they are small, the query looks into more.
+        enough = max(_ROOM * wanted, -(-first.nprobe * int(first.rows.sum()) // len(self._lists)))
+        return self._lists.nearest_holding(scored, first.rows, enough)
+
+    def _kth(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The k-th best scores as `Unseen` counts them: of distances, minus the squares.
+
+        A query that lacks neighbours has none to go by; its caller looks deeper.
+        """
+        kth = scores[:, -1]
+        kth = -(kth * kth) if self._metric == "euclidean" else kth
+        return np.where(np.isneginf(kth), np.float32(np.inf), kth)
+
+    def _held_by_each(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """How many of the allowed rows each list holds, int64 (nlist,)."""
         if allowed is None:
-            return partial(self._lists.nearest, count=nprobe)
-        count = int(np.count_nonzero(allowed))
-        rows = self._held_by_each(allowed, count)
-        # What so many lists hold of the filter's rows on average: where it leaves those near a query emptier,
-        # the query looks into more.
-        enough = max(wanted, -(-nprobe * count // len(self._lists)))
-        return partial(self._lists.nearest_holding, rows=rows, enough=enough)
-
-    def _held_by_each(self, allowed: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
-        """How many of the ``count`` allowed rows each list holds, int64 (nlist,)."""
+            return self._sizes
         # The fewer are counted, those or the others; where these are a few dead rows, that takes no time.
-        most = 2 * count > len(self)
+        most = 2 * int(np.count_nonzero(allowed)) > len(self)
         counted = np.flatnonzero(~allowed if most else allowed)
         rows = np.bincount(self._list_of[counted], minlength=len(self._lists))
         return self._sizes - rows if most else rows
@@ -118,33 +161,33 @@ class Ivf:
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
         """Rows of each list, int64 (nlist,)."""
-        return np.bincount(self._list_of, minlength=len(self._lists))
+        inverted = self._index.invlists
+        return np.array([inverted.list_size(place) for place in range(len(self._lists))], np.int64)
 
     @cached_property
     def _list_of(self) -> NDArray[np.int32]:
         """The list of each position, int32 (N,)."""
-        faiss = library()
-
-        inverted = self._index.invlists
         found = np.empty(len(self), np.int32)
-        for place in range(len(self._lists)):
-            if size := inverted.list_size(place):
-                found[faiss.rev_swig_ptr(inverted.get_ids(place), size)] = place
+        for place, members in enumerate(members_of(self._index)):
+            found[members] = place
         return found
 
-    def _propose(
+    def _found(
         self,
         queries: NDArray[np.float32],
+        scored: Scored,
         lists: NDArray[np.int64],
-        near: NDArray[np.float32],
         selected: Any,
-        positions: NDArray[np.int64],
-    ) -> None:
-        """Fills ``positions`` (Q, n) with FAISS's best of the lists (Q, m); -1 where there are fewer."""
+        wanted: int,
+        k: int,
+    ) -> Answers:
+        """The best k of what FAISS proposes of lists (Q, m), by exact scores."""
         faiss = library()
 
-        nprobe = lists.shape[1]
+        lists, near = np.ascontiguousarray(lists), np.ascontiguousarray(self._lists.distances(scored, lists))
+        positions = np.empty((len(queries), wanted), np.int64)
         distances = np.empty(positions.shape, np.float32)
+        nprobe = lists.shape[1]
         if selected is None:
             parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         else:
@@ -152,8 +195,8 @@ class Ivf:
         # The wrapper of `search_preassigned` takes no parameters, and would read nprobe from the index.
         self._index.search_preassigned_c(
             len(queries),
-            faiss.swig_ptr(queries),
-            positions.shape[1],
+            faiss.swig_ptr(np.ascontiguousarray(queries)),
+            wanted,
             faiss.swig_ptr(lists),
             faiss.swig_ptr(near),
             faiss.swig_ptr(distances),
@@ -161,9 +204,37 @@ class Ivf:
             False,
             parameters,
         )
+        return ranked(rescored(queries, self._vectors, positions, self._metric), positions, k)
 
 
-def _centroids(index: Any) -> NDArray[np.float32]:
+class _First(NamedTuple):
+    """Where every query looks first.
+
+    Attributes:
+        nprobe: Lists; with a filter, as many as hold what so many lists hold of its rows on average.
+        rows: int64 (nlist,): the rows of each list that may be found.
+        allowed: bool (N,): those rows; None for all.
+    """
+
+    nprobe: int
+    rows: NDArray[np.int64]
+    allowed: NDArray[np.bool_] | None
+
+
+def members_of(index: Any) -> list[NDArray[np.int64]]:
+    """The positions that each inverted list of an index of FAISS holds; copies."""
+    faiss = library()
+
+    inverted = index.invlists
+    sizes = [int(inverted.list_size(place)) for place in range(int(index.nlist))]
+    return [
+        faiss.rev_swig_ptr(inverted.get_ids(place), size).copy() if size else np.empty(0, np.int64)
+        for place, size in enumerate(sizes)
+    ]
+
+
+def centroids_of(index: Any) -> NDArray[np.float32]:
+    """Of an index of FAISS, float32 (nlist, dim); a copy."""
     faiss = library()
 
     quantizer = faiss.downcast_index(index.quantizer)

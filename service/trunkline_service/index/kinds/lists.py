@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+
+from trunkline_service.index.kinds.spread import Spread
 
 # Up to so many, the best is taken again and again: at 4,096 lists faster than selecting them at once.
 _ONE_BY_ONE = 8
 # Lists that are looked at first, and how many times as many next, until they hold enough.
 _FIRST_LOOK, _FURTHER = 32, 4
+
+
+class Scored(NamedTuple):
+    """Queries beside every centroid.
+
+    Attributes:
+        moved: float32 (Q, dim): the queries, from where distances are taken.
+        scores: float32 (Q, nlist): higher for what is nearer.
+    """
+
+    moved: NDArray[np.float32]
+    scores: NDArray[np.float32]
 
 
 class Lists:
@@ -31,38 +47,39 @@ class Lists:
     def __len__(self) -> int:
         return int(self._turned.shape[1])
 
-    def nearest(
-        self, queries: NDArray[np.float32], count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The ``count`` best lists of each query, in no order.
+    def scored(self, queries: NDArray[np.float32]) -> Scored:
+        """Compares queries with every centroid.
 
         Args:
             queries: float32 (Q, dim), prepared.
-            count: 1..nlist.
-
-        Returns:
-            int64 (Q, count), and FAISS's distances to their centroids, float32 (Q, count): inner products,
-            or for ``euclidean`` squared distances.
         """
-        moved, scores = self._scores(queries)
-        lists = _best(scores, count)
-        return lists, self._distances(moved, np.take_along_axis(scores, lists, 1))
+        moved = queries - self._middle if self._euclidean else queries
+        scores = moved @ self._turned
+        if self._euclidean:
+            scores -= self._halves
+        return Scored(moved, scores)
 
-    def nearest_holding(
-        self, queries: NDArray[np.float32], rows: NDArray[np.int64], enough: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def nearest(self, scored: Scored, count: int) -> NDArray[np.int64]:
+        """The ``count`` best lists of each query, in no order, int64 (Q, count).
+
+        Args:
+            scored: The queries.
+            count: 1..nlist.
+        """
+        return _best(scored.scores, count)
+
+    def nearest_holding(self, scored: Scored, rows: NDArray[np.int64], enough: int) -> NDArray[np.int64]:
         """The best lists of each query until together they hold enough rows.
 
         Args:
-            queries: float32 (Q, dim), prepared.
+            scored: The queries.
             rows: int64 (nlist,), that each list holds; those of none are passed over.
             enough: Rows; all lists where there are fewer.
 
         Returns:
-            As `nearest`, int64 (Q, n) with -1 after the lists of a query that needs fewer, and float32 (Q, n).
+            int64 (Q, n), with -1 after the lists of a query that needs fewer.
         """
-        moved, scores = self._scores(queries)
-        scores[:, rows == 0] = -np.inf
+        scores = np.where(rows > 0, scored.scores, np.float32(-np.inf))
         filled = max(1, int(np.count_nonzero(rows)))
         count = min(filled, _FIRST_LOOK)
         while True:
@@ -73,23 +90,43 @@ class Lists:
             if count == filled or held[:, -1].min(initial=enough) >= enough:
                 break
             count = min(filled, count * _FURTHER)
-        distances = self._distances(moved, np.take_along_axis(scores, lists, 1))
         needed = held - rows[lists] < enough
         width = max(1, int(needed.sum(axis=1).max(initial=1)))
-        lists = np.where(needed, lists, -1)
-        return np.ascontiguousarray(lists[:, :width]), np.ascontiguousarray(distances[:, :width])
+        return np.where(needed, lists, -1)[:, :width]
 
-    def _scores(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        moved = queries - self._middle if self._euclidean else queries
-        scores = moved @ self._turned
-        if self._euclidean:
-            scores -= self._halves
-        return moved, scores
+    def distances(self, scored: Scored, lists: NDArray[np.int64]) -> NDArray[np.float32]:
+        """FAISS's distances of queries to the centroids of lists (Q, n), where those are not -1.
 
-    def _distances(self, moved: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        Returns:
+            float32 (Q, n): inner products, or for ``euclidean`` squared distances.
+        """
+        scores = np.take_along_axis(scored.scores, np.maximum(lists, 0), 1)
+        return self._squared(scored, scores) if self._euclidean else scores
+
+    def expected(self, scored: Scored, spread: Spread) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The scores that the rows of each list are expected to have.
+
+        Args:
+            scored: The queries.
+            spread: Of the lists' rows.
+
+        Returns:
+            Their mean and their standard deviation, float32 (Q, nlist); of ``euclidean`` minus the squared distance.
+        """
+        # Of a row x = c + r, q.x is q.c and what q.r adds; |q - x|^2 is |q - c|^2, |r|^2, and twice (c - q).r.
+        along = scored.moved @ spread.turned
         if not self._euclidean:
-            return scores
-        squares = np.einsum("ij,ij->i", moved, moved)[:, None]
+            own = np.einsum("ij,ij->i", scored.moved, scored.moved)[:, None]
+            variances = spread.main * along**2
+            variances += spread.rest * own
+            return scored.scores * spread.shrink, np.sqrt(variances, out=variances)
+        apart = self._squared(scored, scored.scores)
+        along -= np.einsum("ji,ji->i", self._turned, spread.turned)
+        variances = 4 * (spread.main * along**2 + spread.rest * apart) + spread.square_variance
+        return -(apart + spread.square), np.sqrt(variances, out=variances)
+
+    def _squared(self, scored: Scored, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        squares = np.einsum("ij,ij->i", scored.moved, scored.moved)[:, None]
         distances: NDArray[np.float32] = np.maximum(squares - 2 * scores, 0)
         return distances
 

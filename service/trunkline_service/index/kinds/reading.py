@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trunkline_service.errors import IndexDamaged
 from trunkline_service.index.kinds.approximate import Approximate
 from trunkline_service.index.kinds.faiss_search import library
-from trunkline_service.index.kinds.files import map_index
+from trunkline_service.index.kinds.files import map_index, read_spread
 from trunkline_service.index.kinds.hnsw import Hnsw
 from trunkline_service.index.kinds.ivf import Ivf
 from trunkline_service.index.options import IndexKind
@@ -51,4 +51,5 @@ def read(
             f"the index in {folder} has {index.nlist} lists where its card says {parameters.get('nlist')}; "
             "build it again"
         )
-    return Ivf(kind, index, vectors, metric, parameters)
+    spread = read_spread(folder, index.nlist, vectors.shape[1])
+    return Ivf(kind, index, vectors, metric, parameters, spread)

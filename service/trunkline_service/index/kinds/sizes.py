@@ -34,5 +34,5 @@ def estimated_bytes(kind: IndexKind, rows: int, dim: int, parameters: dict[str, 
         return vectors + rows * _LINKS + int(4 * rows * (2 * m + m / (m - 1)))
     codes = {"ivf_flat": 4 * dim, "ivf_sq8": dim, "ivf_pq": parameters.get("m", 0)}[kind]
     learnt = {"ivf_flat": 0, "ivf_sq8": 8 * dim, "ivf_pq": 4 * _CODES * dim}[kind]
-    # Centroids twice: FAISS's, and turned for NumPy's products.
-    return rows * (codes + _ID) + parameters["nlist"] * (8 * dim + _LIST) + learnt
+    # Centroids twice: FAISS's, and turned for NumPy's products; and each list's main direction.
+    return rows * (codes + _ID) + parameters["nlist"] * (12 * dim + _LIST) + learnt

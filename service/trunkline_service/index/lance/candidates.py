@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.nearest import Neighbours, StoredVectors
 from trunkline_service.index import exact
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.metric import pair_scores, prepared
 from trunkline_service.index.workers import Workers
 
@@ -89,9 +90,10 @@ def by_comparing(
     where: Where,
     columns: Sequence[str],
     workers: Workers,
+    cancelled: Callable[[], bool] = never,
 ) -> list[Candidates]:
-    """The k best rows of each query; every row is read and compared."""
-    _, row_ids = compared(stored, queries, k, where, workers)
+    """The k best rows of each query; every row is read and compared, and ``cancelled`` asked meanwhile."""
+    _, row_ids = compared(stored, queries, k, where, workers, cancelled)
     there = row_ids >= 0
     near = stored.rows(row_ids[there].astype(np.uint64), columns)
     ends = np.cumsum(there.sum(axis=1)).tolist()
@@ -110,12 +112,22 @@ def by_comparing(
 
 
 def compared(
-    stored: StoredVectors, queries: NDArray[np.float32], k: int, where: Where, workers: Workers
+    stored: StoredVectors,
+    queries: NDArray[np.float32],
+    k: int,
+    where: Where,
+    workers: Workers,
+    cancelled: Callable[[], bool] = never,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores (Q, k) and row ids (Q, k) of the best rows, in one pass; ``-inf`` and -1 where there are fewer."""
+    """Scores (Q, k) and row ids (Q, k) of the best rows, in one pass; ``-inf`` and -1 where there are fewer.
+
+    Raises:
+        Cancelled: ``cancelled`` said so; it is asked at every batch.
+    """
     metric = stored.spec.metric
     best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
     for batch in stored.scan(*where):
+        check_wanted(cancelled)
         vectors = prepared(batch.embeddings, metric)
         halves = exact.half_squares_of(vectors) if metric == "euclidean" else None
         scores, at = exact.nearest(queries, vectors, min(k, len(vectors)), metric, None, halves, workers)

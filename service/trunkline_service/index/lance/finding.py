@@ -11,15 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.filters import literal
-from trunkline_service.errors import FailedPrecondition
 from trunkline_service.index import shaping
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.lance.candidates import Candidates, joined
 from trunkline_service.index.query import SearchOptions
-
-_MORE = 4
-_FEWEST = 64
-# Candidates of one query are compared with each other to fold them: 64 MB of scores.
-MOST_COMPARED = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +26,14 @@ class Found:
         groups: n values as text, or None.
         folded: For each the ids of rows that were folded into it.
         rows: An Arrow table of n rows; None where n is 0.
+        complete: No row that was left out could be a hit, or be folded into one; see `shaping.MOST_COMPARED`.
     """
 
     scores: list[float]
     groups: list[str | None]
     folded: list[tuple[str, ...]]
     rows: Any
+    complete: bool = True
 
 
 class _Shaped(NamedTuple):
@@ -64,48 +61,62 @@ class Finder:
     best: Callable[[NDArray[np.float32], int, str | None], list[Candidates]]
     rows: int
 
-    def find(self, queries: NDArray[np.float32], excluded: Sequence[str | None]) -> list[Found]:
+    def find(
+        self,
+        queries: NDArray[np.float32],
+        excluded: Sequence[str | None],
+        *,
+        cancelled: Callable[[], bool] = never,
+    ) -> list[Found]:
         """The hits of each query.
 
         Args:
             queries: float32 (Q, dim), prepared.
             excluded: For each query the id of a row that is no hit of it, or None.
+            cancelled: Asked before every search, and now and then between them.
 
         Raises:
-            FailedPrecondition: So many candidates fold into each other that k can't be reached.
+            Cancelled: ``cancelled`` said so.
         """
         if not len(queries) or not self.rows:
             return [Found([], [], [], None) for _ in excluded]
-        k = self._first_k(any(excluded))
+        check_wanted(cancelled)
+        k = shaping.first_k(self.options, self.rows, excludes=any(excluded))
         first = self.best(queries, k, None)
-        return [self._one(queries[at : at + 1], part, k, excluded[at]) for at, part in enumerate(first)]
+        return [
+            self._one(queries[at : at + 1], part, k, excluded[at], cancelled) for at, part in enumerate(first)
+        ]
 
-    def _first_k(self, excludes: bool) -> int:
-        wanted = self.options.k * (self.options.per_group if self.options.group_by else 1)
-        if self.options.group_by or self.options.collapse is not None:
-            wanted = max(_FEWEST, _MORE * wanted)
-        return max(1, min(self.rows, wanted + excludes))
-
-    def _one(self, query: NDArray[np.float32], known: Candidates, k: int, excluded: str | None) -> Found:
-        last = len(known) < k or k >= self.rows
+    def _one(
+        self,
+        query: NDArray[np.float32],
+        known: Candidates,
+        k: int,
+        excluded: str | None,
+        cancelled: Callable[[], bool],
+    ) -> Found:
+        most = shaping.most_k(self.options, self.rows)
+        all_there = len(known) < k or k >= self.rows
         while True:
-            shaped = self._shaped(known, excluded)
+            check_wanted(cancelled)
+            shaped = self._shaped(known, excluded, cancelled)
             also = self._others(shaped)
-            if last or shaped.cut or shaped.chosen.enough or (shaped.groups is not None and also == ""):
-                return _found(shaped)
-            self._check_compared(known, shaped)
+            if all_there or shaped.cut or shaped.chosen.enough or (shaped.groups is not None and also == ""):
+                return _found(shaped, complete=True)
+            if k >= most or (self.options.collapse is not None and len(known) >= most):
+                return _found(shaped, complete=False)
             before = len(known)
             if not also:
-                k = min(self.rows, k * _MORE)
+                k = min(most, k * shaping.MORE)
             (more,) = self.best(query, k, also or None)
-            last = len(more) < k or k >= self.rows
+            all_there = len(more) < k or k >= self.rows
             known = joined([known, more])
             if also and len(known) == before:
                 # Only rows that were folded came again.
-                k = min(self.rows, k * _MORE)
+                k = min(most, k * shaping.MORE)
 
-    def _shaped(self, known: Candidates, excluded: str | None) -> _Shaped:
-        count = shaping.within(known.scores, np.arange(len(known)), self.options.min_score)
+    def _shaped(self, known: Candidates, excluded: str | None, cancelled: Callable[[], bool]) -> _Shaped:
+        count = shaping.within(known.scores, np.arange(len(known)), self.options.min_score, self.metric)
         at = np.arange(count)
         if excluded is not None:
             ids = known.rows.column("id").to_pylist()[:count]
@@ -116,7 +127,7 @@ class Finder:
             groups = kept.rows.column(self.options.group_by).to_pylist()
         if self.options.collapse is not None:
             similar = shaping.Similarity(kept.vectors, self.metric, self.options.collapse)
-        chosen = shaping.choose(len(kept), self.options.k, self.options.per_group, groups, similar)
+        chosen = shaping.choose(len(kept), self.options.k, self.options.per_group, groups, similar, cancelled)
         return _Shaped(kept, groups, chosen, cut=count < len(known))
 
     def _others(self, shaped: _Shaped) -> str | None:
@@ -130,30 +141,24 @@ class Finder:
         column = self.options.group_by
         if column is None or shaped.groups is None:
             return None
+        # A column may be called `true`, `null` or `interval`.
+        name = f"`{column}`"
         values = [shaped.groups[at] for at in shaped.chosen.at]
         sizes = Counter(value for value in values if value is not None)
         # A row without a value is a group of its own.
         opened = len(sizes) + sum(value is None for value in values)
         if opened == self.options.k:
             wanting = [value for value, size in sizes.items() if size < self.options.per_group]
-            return f"{column} IN ({_listed(wanting)})" if wanting else ""
+            return f"{name} IN ({_listed(wanting)})" if wanting else ""
         full = [value for value, size in sizes.items() if size == self.options.per_group]
-        return f"{column} IS NULL OR {column} NOT IN ({_listed(full)})" if full else None
-
-    def _check_compared(self, known: Candidates, shaped: _Shaped) -> None:
-        if self.options.collapse is not None and len(known) >= MOST_COMPARED:
-            raise FailedPrecondition(
-                f"the nearest {len(known):,} rows of a query make {len(shaped.chosen.at)} hits, since collapse="
-                f"{self.options.collapse} folds the others into them, and k is {self.options.k}; ask for fewer, or "
-                "raise collapse"
-            )
+        return f"{name} IS NULL OR {name} NOT IN ({_listed(full)})" if full else None
 
 
 def _listed(values: Sequence[Any]) -> str:
     return ", ".join(map(literal, values))
 
 
-def _found(shaped: _Shaped) -> Found:
+def _found(shaped: _Shaped, *, complete: bool) -> Found:
     at = shaped.chosen.at
     ids = shaped.kept.rows.column("id").to_pylist()
     groups = [None if shaped.groups is None else shaped.groups[place] for place in at]
@@ -162,4 +167,5 @@ def _found(shaped: _Shaped) -> Found:
         [None if group is None else str(group) for group in groups],
         [tuple(ids[place] for place in places) for places in shaped.chosen.folded],
         shaped.kept.rows.take(np.array(at, np.int64)),
+        complete,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.convert import as_label
 from trunkline_service.collections.nearest import StoredVectors
 from trunkline_service.errors import FailedPrecondition, InvalidArgument, StorageError
+from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.card import Recall
-from trunkline_service.index.lance.candidates import Candidates, Effort, by_comparing, by_index
+from trunkline_service.index.lance.candidates import Candidates, Effort, Where, by_comparing, by_index
 from trunkline_service.index.lance.finding import Finder, Found
 from trunkline_service.index.metric import prepared
 from trunkline_service.index.outcome import Hit, Searched, SearchOutcome
@@ -83,25 +84,27 @@ class LanceSearch:
         queries: NDArray[np.float32],
         options: SearchOptions,
         exclude_ids: Sequence[str | None] | None = None,
+        *,
+        cancelled: Callable[[], bool] = never,
     ) -> SearchOutcome:
         """The nearest rows of each query; see `Searcher.search`.
 
         Raises:
             InvalidArgument: Queries, a condition, a column or ``exclude_ids`` that can't be used.
-            FailedPrecondition: ``min_version`` was never written, or too many near-identical rows for
-                ``collapse``.
+            FailedPrecondition: ``min_version`` was never written.
+            Cancelled: ``cancelled`` said so.
             CollectionNotFound: The collection was dropped.
             StorageError: It can't be read.
         """
         for _ in range(_ATTEMPTS - 1):
             stored = self._collection.stored_vectors()
             try:
-                return self._in(stored, queries, options, exclude_ids)
+                return self._in(stored, queries, options, exclude_ids, cancelled)
             except (InvalidArgument, StorageError):
                 # The version may have been removed while it was read.
                 if self._collection.version == stored.version:
                     raise
-        return self._in(self._collection.stored_vectors(), queries, options, exclude_ids)
+        return self._in(self._collection.stored_vectors(), queries, options, exclude_ids, cancelled)
 
     def _in(
         self,
@@ -109,9 +112,10 @@ class LanceSearch:
         queries: NDArray[np.float32],
         options: SearchOptions,
         exclude_ids: Sequence[str | None] | None,
+        cancelled: Callable[[], bool],
     ) -> SearchOutcome:
         spec = stored.spec
-        check_queries(queries, spec.dim, exclude_ids)
+        check_queries(self._collection.name, queries, spec.dim, exclude_ids)
         if stored.version < options.min_version:
             raise FailedPrecondition(
                 f"collection {self._collection.name!r} is at version {stored.version}; min_version "
@@ -120,11 +124,14 @@ class LanceSearch:
         if options.group_by is not None:
             stored.check_column(options.group_by)
         effort = self._effort(stored, options.k)
-        source = Source(stored, options, effort, self._workers, self._exact_rows)
+        source = Source(stored, options, effort, self._workers, self._exact_rows, cancelled)
         finder = Finder(options, spec.metric, source.best, source.rows)
-        found = finder.find(prepared(queries, spec.metric), exclude_ids or [None] * len(queries))
+        asked = prepared(queries, spec.metric)
+        found = finder.find(asked, exclude_ids or [None] * len(queries), cancelled=cancelled)
+        exact = source.exact and all(each.complete for each in found)
         hits = [_hits(each) for each in found]
-        return SearchOutcome(spec.space_id, stored.version, spec.metric, hits, self._how(stored, source))
+        how = self._how(stored, options.k, exact=exact)
+        return SearchOutcome(spec.space_id, stored.version, spec.metric, hits, how, stored.uid)
 
     def _effort(self, stored: StoredVectors, k: int) -> Effort:
         """What was measured, and more where more neighbours are asked for: they lie in more partitions."""
@@ -138,16 +145,13 @@ class LanceSearch:
         known = self._tuned is not None and stored.index is not None and self._tuned.uuid == stored.index.uuid
         return self._tuned if known else None
 
-    def _how(self, stored: StoredVectors, source: Source) -> Searched:
+    def _how(self, stored: StoredVectors, k: int, *, exact: bool) -> Searched:
         if stored.index is None:
-            return Searched("flat", True, stored.version)
+            return Searched("flat", exact, stored.version)
         tuned = self._of(stored)
-        return Searched(
-            "lance",
-            source.exact,
-            stored.index.built_from,
-            None if tuned is None or source.exact else tuned.recall,
-        )
+        # What was measured for fewer neighbours says nothing of more; one more is a row that asks for others.
+        told = tuned is not None and not exact and k <= tuned.k + 1
+        return Searched("lance", exact, stored.index.built_from, tuned.recall if tuned and told else None)
 
 
 class Source:
@@ -159,6 +163,7 @@ class Source:
         effort: Of the index.
         workers: Threads.
         exact_rows: See `LanceSearch`.
+        cancelled: Asked before every search, and while rows are read.
 
     Attributes:
         exact: Every row that could be among them was compared.
@@ -166,7 +171,13 @@ class Source:
     """
 
     def __init__(
-        self, stored: StoredVectors, options: SearchOptions, effort: Effort, workers: Workers, exact_rows: int
+        self,
+        stored: StoredVectors,
+        options: SearchOptions,
+        effort: Effort,
+        workers: Workers,
+        exact_rows: int,
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         self.exact = True
         self._stored = stored
@@ -174,6 +185,7 @@ class Source:
         self._effort = effort
         self._workers = workers
         self._exact_rows = exact_rows
+        self._cancelled = cancelled
         self._columns = tuple(dict.fromkeys((*_TEXTS, *([options.group_by] if options.group_by else []))))
         self._all = stored.count()
         self.rows = self._all if options.where is None else stored.count(options.where, options.parameters)
@@ -185,19 +197,26 @@ class Source:
             queries: float32 (Q, dim), prepared.
             k: At least 1.
             also: A second condition.
+
+        Raises:
+            Cancelled: The search was called off.
         """
+        check_wanted(self._cancelled)
         where = (_both(self._options.where, also), self._options.parameters)
         if self._stored.index is None or self._options.exact or self.rows <= max(k, self._exact_rows):
-            return by_comparing(self._stored, queries, k, where, self._columns, self._workers)
+            return self._by_comparing(queries, k, where)
         share = self.rows / max(1, self._all)
         found = by_index(self._stored, queries, k, where, self._effort, share, self._columns)
         doubtful = [at for at, part in enumerate(found) if self._is_doubtful(part, k)]
         if doubtful:
-            anew = by_comparing(self._stored, queries[doubtful], k, where, self._columns, self._workers)
+            anew = self._by_comparing(queries[doubtful], k, where)
             for at, part in zip(doubtful, anew, strict=True):
                 found[at] = part
         self.exact = self.exact and len(doubtful) == len(queries)
         return found
+
+    def _by_comparing(self, queries: NDArray[np.float32], k: int, where: Where) -> list[Candidates]:
+        return by_comparing(self._stored, queries, k, where, self._columns, self._workers, self._cancelled)
 
     def _is_doubtful(self, found: Candidates, k: int) -> bool:
         """Whether rows may be missing that Lance can't find: of zeros, whose cosine to everything is 0."""

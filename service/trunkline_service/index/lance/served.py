@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.vector_index import FEWEST_ROWS, VectorIndex
-from trunkline_service.errors import InvalidArgument
+from trunkline_service.errors import CollectionNotFound, InvalidArgument, StorageError
+from trunkline_service.index.building.presence import is_still
+from trunkline_service.index.calling_off import never
 from trunkline_service.index.card import IndexCard, Level, Recall
 from trunkline_service.index.lance import tuning
 from trunkline_service.index.lance.candidates import Effort
@@ -24,6 +27,7 @@ from trunkline_service.index.storage.store import IndexStore
 from trunkline_service.index.upkeep import Wear
 from trunkline_service.index.workers import Workers
 
+_log = logging.getLogger(__name__)
 _UUID, _REFINE = "lance_index", "refine_factor"
 
 
@@ -49,6 +53,8 @@ class LanceIndexes:
         options: SearchOptions,
         exclude_ids: Sequence[str | None] | None,
         version: int | None,
+        *,
+        cancelled: Callable[[], bool] = never,
     ) -> SearchOutcome:
         """See `Searcher.search`.
 
@@ -61,7 +67,7 @@ class LanceIndexes:
                 f"version only, not of version {version}; wish for another kind of index, or search the latest"
             )
         return LanceSearch(collection, self._known(collection), self._workers).search(
-            queries, options, exclude_ids
+            queries, options, exclude_ids, cancelled=cancelled
         )
 
     def build(
@@ -77,6 +83,7 @@ class LanceIndexes:
             FailedPrecondition: Somebody else is building it.
             NotEnoughData: Too few rows for Lance's index.
             Cancelled: ``cancelled`` said so.
+            CollectionNotFound: It was dropped meanwhile.
         """
         uid = collection.revision.uid
         with self._store.lease(collection.name, uid) as lease:
@@ -88,9 +95,15 @@ class LanceIndexes:
                 progress=progress,
                 cancelled=lambda: cancelled() or lease.lost(),
             )
-            card = self._store.publish(self._card(collection, options, made), lambda _: None, lease)
-        self._store.sweep(collection.name, uid, keep=[card.build])
-        self._tuned[uid] = made.tuned
+            if not is_still(collection, uid):
+                raise CollectionNotFound(
+                    f"collection {collection.name!r} was dropped while its index was built; nothing was stored"
+                )
+            card = self._store.publish(
+                self._card(collection, options, made), lambda _: None, lease, cancelled
+            )
+            self._tuned[uid] = made.tuned
+            self._sweep(collection, card)
         return card
 
     def state(self, collection: Collection, options: IndexOptions) -> IndexState:
@@ -126,10 +139,12 @@ class LanceIndexes:
             return rows >= FEWEST_ROWS
         return Wear(rows, index.unindexed, 0).worn
 
-    def measure(self, collection: Collection, k: int, queries: int) -> Recall:
+    def measure(
+        self, collection: Collection, k: int, queries: int, cancelled: Callable[[], bool] = never
+    ) -> Recall:
         """See `tuning.measure`."""
         tuned = self._known(collection) or Tuned("", DEFAULT_EFFORT, None)
-        return tuning.measure(collection, tuned, k, queries, self._workers)
+        return tuning.measure(collection, tuned, k, queries, self._workers, cancelled)
 
     def drop(self, collection: Collection) -> None:
         """Drops Lance's index, if there is one."""
@@ -139,6 +154,15 @@ class LanceIndexes:
     def refresh(self, collection: Collection) -> None:
         """Reads anew what others measured."""
         self._tuned[collection.revision.uid] = _tuned_of(self._card_of(collection))
+
+    def _sweep(self, collection: Collection, card: IndexCard) -> None:
+        name = card.collection
+        try:
+            self._store.sweep(
+                name, card.uid, keep=[card.build], is_now=lambda other: is_still(collection, other)
+            )
+        except StorageError as exc:
+            _log.warning("%s; index %s of collection %r serves all the same", exc, card.build, name)
 
     def _known(self, collection: Collection) -> Tuned | None:
         uid = collection.revision.uid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.nearest import StoredVectors
 from trunkline_service.errors import Cancelled, FailedPrecondition, NotEnoughData
+from trunkline_service.index.calling_off import never
 from trunkline_service.index.card import Recall, Setting
+from trunkline_service.index.choosing.measuring import lower_end
 from trunkline_service.index.lance.candidates import Effort, by_index, compared
 from trunkline_service.index.lance.searching import Tuned
 from trunkline_service.index.metric import prepared
@@ -21,10 +22,10 @@ from trunkline_service.index.workers import Workers
 
 QUERIES = 200
 _REFINE = (2, 5, 10, 20, 50, 100)
-_NORMAL_95 = 1.96
 # In single precision, scores of equal distance differ by as much.
 _ROUNDING = 1e-6
-_SEED = 0
+# Measured on the very rows that it was tuned on, an effort would look better than it is.
+_SEED_OF_TUNING, _SEED_OF_MEASURING = 0, 1
 
 Progress = Callable[[str, float], None]
 
@@ -90,7 +91,7 @@ def build(
             "measured; build it again"
         )
     progress("measure", 0.0)
-    probe = Probe(stored, options.k, QUERIES, workers or Workers(1))
+    probe = Probe(stored, options.k, QUERIES, workers or Workers(1), cancelled, seed=_SEED_OF_TUNING)
     trials = _tune(probe, options.recall, stored.partitions, clock, progress, cancelled)
     best = trials.best
     reached = best.recall.low >= options.recall
@@ -117,15 +118,22 @@ def build(
 
 
 def measure(
-    collection: Collection, tuned: Tuned, k: int, queries: int = QUERIES, workers: Workers | None = None
+    collection: Collection,
+    tuned: Tuned,
+    k: int,
+    queries: int = QUERIES,
+    workers: Workers | None = None,
+    cancelled: Callable[[], bool] = never,
 ) -> Recall:
-    """Recall@k of Lance's index with an effort, now.
+    """Recall@k of Lance's index with an effort, now, on other rows than it was tuned on.
 
     Raises:
         NotEnoughData: Fewer than two rows with a vector.
+        Cancelled: ``cancelled`` said so.
     """
     stored = collection.stored_vectors()
-    return Probe(stored, k, queries, workers or Workers(1)).recall(tuned.effort)
+    probe = Probe(stored, k, queries, workers or Workers(1), cancelled, seed=_SEED_OF_MEASURING)
+    return probe.recall(tuned.effort)
 
 
 class Probe:
@@ -140,14 +148,27 @@ class Probe:
         k: Neighbours.
         queries: The most rows to ask for.
         workers: Threads.
+        cancelled: Asked while rows are read, and at every `recall`.
+        seed: Of the draw.
 
     Raises:
         NotEnoughData: Fewer than two rows with a vector.
+        Cancelled: ``cancelled`` said so.
     """
 
-    def __init__(self, stored: StoredVectors, k: int, queries: int, workers: Workers) -> None:
+    def __init__(
+        self,
+        stored: StoredVectors,
+        k: int,
+        queries: int,
+        workers: Workers,
+        cancelled: Callable[[], bool] = never,
+        *,
+        seed: int,
+    ) -> None:
         self._stored = stored
-        drawn = stored.sample(queries, _SEED)
+        self._cancelled = cancelled
+        drawn = stored.sample(queries, seed)
         self._rows = stored.count()
         if self._rows < 2 or not len(drawn.row_ids):
             raise NotEnoughData(
@@ -156,14 +177,19 @@ class Probe:
         self._own = drawn.row_ids
         self._queries = prepared(drawn.embeddings, stored.spec.metric)
         self._k = min(k, self._rows - 1)
-        scores, row_ids = compared(stored, self._queries, self._k + 1, (None, ()), workers)
+        scores, row_ids = compared(stored, self._queries, self._k + 1, (None, ()), workers, self._is_over)
         self._kth = self._others(scores, row_ids)
 
     def __len__(self) -> int:
         return len(self._own)
 
     def recall(self, effort: Effort) -> Recall:
-        """The recall of an effort. A hit counts where it is as near as the true k-th."""
+        """The recall of an effort. A hit counts where it is as near as the true k-th.
+
+        Raises:
+            Cancelled: ``cancelled`` said so.
+        """
+        self._is_over()
         found = by_index(self._stored, self._queries, self._k + 1, (None, ()), effort, 1.0, ("id",))
         rates = np.empty(len(found))
         for at, part in enumerate(found):
@@ -171,8 +197,13 @@ class Probe:
             enough = self._kth[at] - _ROUNDING * max(1.0, abs(self._kth[at]))
             rates[at] = np.count_nonzero(scores >= enough) / self._k
         mean = float(rates.mean())
-        margin = _NORMAL_95 * float(rates.std(ddof=1)) / math.sqrt(len(rates)) if len(rates) > 1 else 1.0
-        return Recall(self._k, mean, max(0.0, mean - margin), len(rates), self._stored.version, self._rows)
+        low = lower_end(rates, self._k)
+        return Recall(self._k, mean, low, len(rates), self._stored.version, self._rows)
+
+    def _is_over(self) -> bool:
+        if self._cancelled():
+            raise Cancelled("measuring Lance's index was cancelled; the index is there as it was")
+        return False
 
     def _others(self, scores: NDArray[np.float32], row_ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """The score of each query's true k-th neighbour, float64 (Q,)."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trunkline_service.index.card import IndexCard
 from trunkline_service.index.kinds.approximate import Approximate
-from trunkline_service.index.storage.files import damaged
+from trunkline_service.index.storage.files import damaged, unreadable
 
 VECTORS_FILE = "vectors.f32"
 ROWS_FILE = "rows.arrow"
@@ -57,6 +57,7 @@ def load_base(folder: Path, card: IndexCard) -> Base:
 
     Raises:
         IndexDamaged: The files are not there, or not as the card says: other counts, dimension, metric or kind.
+        StorageError: They can't be read now, as where too many files are open, or memory runs out.
     """
     from trunkline_service.index.kinds.reading import read
 
@@ -95,15 +96,15 @@ def _vectors(folder: Path, card: IndexCard) -> NDArray[np.float32]:
         if not size or size != 4 * rows * card.dim:
             raise damaged(card, VECTORS_FILE, f"has {size} bytes, which are not {rows} x {card.dim} floats")
         return map_vectors(path, rows, card.dim)
-    except OSError as exc:
-        raise damaged(card, VECTORS_FILE, f"can't be read: {exc.strerror}") from exc
+    except (OSError, MemoryError) as exc:
+        raise unreadable(card, VECTORS_FILE, exc) from exc
 
 
 def _fragments(folder: Path, card: IndexCard) -> tuple[str, ...]:
     try:
         keys = json.loads((folder / FRAGMENTS_FILE).read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise damaged(card, FRAGMENTS_FILE, f"can't be read: {exc.strerror}") from exc
+    except (OSError, MemoryError) as exc:
+        raise unreadable(card, FRAGMENTS_FILE, exc) from exc
     except (ValueError, RecursionError) as exc:
         raise damaged(card, FRAGMENTS_FILE, f"is not valid JSON ({exc})") from exc
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
@@ -118,7 +119,9 @@ def _rows(folder: Path, card: IndexCard) -> Any:
         reader = pa.ipc.open_file(pa.memory_map(str(folder / ROWS_FILE), "r"))
         # In one piece: Arrow copies all the texts there are to take some of several pieces.
         rows = reader.get_batch(0) if reader.num_record_batches == 1 else None
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, MemoryError) as exc:
+        raise unreadable(card, ROWS_FILE, exc) from exc
+    except pa.ArrowException as exc:
         raise damaged(card, ROWS_FILE, f"can't be read: {str(exc).splitlines()[0]}") from exc
     if rows is None or not _is_of(rows.schema) or rows.num_rows != card.rows + card.held_out:
         raise damaged(card, ROWS_FILE, f"does not hold the {card.rows} + {card.held_out} rows of its card")

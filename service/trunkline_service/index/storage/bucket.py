@@ -106,14 +106,21 @@ class Bucket:
             except FileNotFoundError:
                 return None
 
-    def download(self, path: str, size: int, target: Path) -> None:
+    def download(self, path: str, size: int, target: Path, going_on: Callable[[], None]) -> None:
         """Writes the first ``size`` bytes of an object to a file, piece by piece.
+
+        Args:
+            path: Of the object.
+            size: Bytes.
+            target: The file.
+            going_on: Called before each piece; what it raises ends the download.
 
         Raises:
             OSError: The file can't be written.
         """
         with target.open("wb") as file:
             for start in range(0, size, _PIECE):
+                going_on()
                 end = min(size, start + _PIECE)
                 with self._errors(f"{self.root}/{path} can't be read"):
                     piece = self._obstore.get_range(self._opened, path, start=start, end=end)

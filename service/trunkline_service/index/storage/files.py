@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from trunkline_service.errors import IndexDamaged, StorageError
 from trunkline_service.index.card import IndexCard, IndexFile
 
+_BLOCK = 1 << 20
+_READ_ONLY = 0o444
+# The file is not there, or the disk has lost what was in it. All else says something of this machine at this moment.
+_LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO)
 
-def measured(folder: Path) -> tuple[IndexFile, ...]:
-    """Every file of a folder, by name, once it is on the disk."""
+
+def unheard() -> None:
+    """Nobody ends what goes on."""
+
+
+def measured(folder: Path, going_on: Callable[[], None] = unheard) -> tuple[IndexFile, ...]:
+    """Every file of a folder, by name, once it is on the disk; from then on nobody can write to it.
+
+    Args:
+        folder: With nothing but files.
+        going_on: Called at every block that is read; what it raises ends the work.
+    """
     found = []
     for path in sorted(folder.iterdir()):
-        sync(path)
-        found.append(IndexFile(path.name, path.stat().st_size, sha256(path)))
+        seal(path)
+        found.append(IndexFile(path.name, path.stat().st_size, sha256(path, going_on)))
     return tuple(found)
 
 
-def check(folder: Path, card: IndexCard) -> None:
+def check(folder: Path, card: IndexCard, going_on: Callable[[], None] = unheard) -> None:
     """Compares the files of a build with its card, byte for byte by their sums.
+
+    Args:
+        folder: Of the files.
+        card: Of the build.
+        going_on: Called at every block that is read; what it raises ends the work.
 
     Raises:
         IndexDamaged: A file is missing, of another size, or changed.
+        StorageError: A file can't be read now, as where too many are open; that says nothing of the file.
     """
     for file in card.files:
         path = folder / file.name
@@ -37,11 +58,9 @@ def check(folder: Path, card: IndexCard) -> None:
                 raise damaged(card, file.name, "is no regular file")
             if status.st_size != file.size:
                 raise damaged(card, file.name, f"has {status.st_size} bytes, not {file.size}")
-            found = sha256(path)
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            raise damaged(card, file.name, "is missing") from exc
+            found = sha256(path, going_on)
         except OSError as exc:
-            raise damaged(card, file.name, f"can't be read: {exc.strerror}") from exc
+            raise unreadable(card, file.name, exc) from exc
         if found != file.sha256:
             raise damaged(card, file.name, "was changed: its SHA-256 is not the card's")
 
@@ -53,10 +72,34 @@ def damaged(card: IndexCard, file: str, what: str) -> IndexDamaged:
     )
 
 
-def sha256(path: Path) -> str:
-    """In hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def unreadable(card: IndexCard, file: str, exc: OSError | MemoryError) -> StorageError:
+    """The error of a file that can't be read: `IndexDamaged` only where the file is at fault."""
+    if isinstance(exc, FileNotFoundError | NotADirectoryError):
+        return damaged(card, file, "is missing")
+    if isinstance(exc, OSError) and (exc.errno is None or exc.errno in _LOST):
+        return damaged(card, file, f"can't be read: {exc.strerror or exc}")
+    why = exc.strerror if isinstance(exc, OSError) else "there is not enough memory"
+    return StorageError(
+        f"{file} of index {card.build} of collection {card.collection!r} can't be read now: {why}. Mend this; the "
+        "index is tried again"
+    )
+
+
+def sha256(path: Path, going_on: Callable[[], None] = unheard) -> str:
+    """In hexadecimal; ``going_on`` is called at every block, and what it raises ends the work."""
+    digest, block = hashlib.sha256(), bytearray(_BLOCK)
+    view = memoryview(block)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            going_on()
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Waits until a file is on the disk, and lets nobody write to it: it is mapped into memory by who searches."""
+    sync(path)
+    path.chmod(_READ_ONLY)
 
 
 def read(path: Path) -> bytes | None:

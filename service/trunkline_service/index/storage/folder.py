@@ -7,6 +7,7 @@ aside first, with whatever is being built below it, so that nobody can finish wh
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -18,7 +19,9 @@ from trunkline_service.index.storage import files
 from trunkline_service.index.storage.held import held, remove_dead
 from trunkline_service.index.storage.keys import LEASE, is_build, is_uid
 from trunkline_service.index.storage.lease import Lease, LocalLease, is_held, ousted
+from trunkline_service.names import is_name
 
+_log = logging.getLogger(__name__)
 _GRAVE = ".dropped-"
 
 
@@ -40,6 +43,11 @@ class IndexFolder:
         """Ids of the builds, unsorted."""
         with files.disk_errors(f"{self._root / key} can't be read"):
             return [name for name in _names(self._root / key) if is_build(name)]
+
+    def collections(self) -> list[str]:
+        """Names of the collections that something is kept of, unsorted."""
+        with files.disk_errors(f"{self._root} can't be read"):
+            return [name for name in _names(self._root) if is_name(name)]
 
     def uids(self, collection: str) -> list[str]:
         """Uids of a collection that something is kept of, unsorted."""
@@ -90,17 +98,18 @@ class IndexFolder:
         """Deletes a build, all of a key, or all of a collection; it vanishes at once, and its bytes next.
 
         Raises:
-            StorageError: Something can't be deleted: what is left holds rows, and is tried again at the next
-                removal.
+            StorageError: Something of the collection can't be deleted: what is left holds rows, and is tried
+                again at the next removal.
         """
+        collection = path.partition("/")[0]
         with files.disk_errors(f"{self._root / path} can't be deleted"):
             try:
-                (self._root / path).rename(self._root / f"{_GRAVE}{secrets.token_hex(8)}")
+                (self._root / path).rename(self._root / f"{_GRAVE}{collection}-{secrets.token_hex(8)}")
             except FileNotFoundError:
                 pass
             else:
                 files.sync((self._root / path).parent)
-            self._bury()
+            self._bury(collection)
 
     def remove_beside(self, path: str) -> None:
         """Deletes a small file, if it is there."""
@@ -112,7 +121,7 @@ class IndexFolder:
         for build in gone:
             self.remove(f"{key}/{build}")
         with files.disk_errors(f"{self._root} can't be swept"):
-            self._bury()
+            self._bury(key.partition("/")[0])
             remove_dead(self._root / key)
 
     def lease(self, key: str) -> AbstractContextManager[Lease]:
@@ -135,12 +144,20 @@ class IndexFolder:
                 lease = stack.enter_context(LocalLease(collection, path, self._pause).hold())
             yield lease
 
-    def _bury(self) -> None:
+    def _bury(self, collection: str) -> None:
+        """Deletes all that was moved aside; only what is left of this collection fails its removal."""
+        left = []
         for grave in self._root.glob(f"{_GRAVE}*"):
             # Others may be burying it too.
             shutil.rmtree(grave, ignore_errors=True)
-            if grave.exists():
-                raise StorageError(f"{grave} can't be deleted; mend its permissions, and do it again")
+            if not grave.exists():
+                continue
+            if grave.name.removeprefix(_GRAVE).rpartition("-")[0] == collection:
+                left.append(grave)
+            else:
+                _log.warning("%s can't be deleted and holds rows of an index; mend its permissions", grave)
+        if left:
+            raise StorageError(f"{left[0]} can't be deleted; mend its permissions, and do it again")
 
 
 def _names(folder: Path) -> list[str]:

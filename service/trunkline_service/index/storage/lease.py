@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from trunkline_service.errors import FailedPrecondition
+from trunkline_service.errors import FailedPrecondition, LeaseLost
 from trunkline_service.index.storage.held import is_at, try_lock
 
 # Who only looks whether there is a builder holds the lock for a moment.
@@ -40,9 +40,9 @@ def taken(collection: str, by: str = "another process") -> FailedPrecondition:
     )
 
 
-def ousted(collection: str) -> FailedPrecondition:
+def ousted(collection: str) -> LeaseLost:
     """The error of who lost the lease."""
-    return FailedPrecondition(
+    return LeaseLost(
         f"the index of collection {collection!r} was dropped while it was built, or the right to build it ran out; "
         "nothing was stored. Build it again"
     )

@@ -3,6 +3,10 @@
 Its document names the holder and when it ends. Whoever drops the index writes itself in as who ousted the
 holder, and waits until that one has cleared away what it had stored, or until its time is over: by then it
 has stopped, for a holder that could not put off its end counts itself out before.
+
+Clocks of two machines are not trusted to agree: one that runs ahead would take the lease from who lives. A
+lease whose time is over by this machine's clock is watched for as long as a lease lasts, and taken where nobody
+wrote to it; who lives does so four times meanwhile. Who lets it go writes an end that is past for every clock.
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from trunkline_service.errors import FailedPrecondition, IndexDamaged, StorageError
 from trunkline_service.index.storage.bucket import Bucket, Found
@@ -33,6 +37,9 @@ _RENEWED_S = 15.0
 _MARGIN_S = 15.0
 _POLL_S = 1.0
 _TRIES = 20
+_LET_GO = datetime.fromtimestamp(0, UTC).isoformat()
+# Further apart no clocks are: object stores refuse requests of who is 15 minutes off.
+_SKEW = timedelta(minutes=30)
 _KINDS: dict[str, Kind] = {"holder": str, "shown": str, "ends": str, "ousted": bool}
 
 
@@ -56,9 +63,13 @@ class _Document:
         """The bytes of the object."""
         return json.dumps({"schema_version": _SCHEMA, **asdict(self)}).encode()
 
-    def left(self, now: datetime) -> timedelta:
-        """Until it ends."""
-        return datetime.fromisoformat(self.ends) - now
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over, by a clock that may be wrong."""
+        return datetime.fromisoformat(self.ends) <= now
+
+    def is_free(self, now: datetime) -> bool:
+        """Whether it was let go, or ended so long ago that no clock is as wrong as that."""
+        return datetime.fromisoformat(self.ends) <= now - _SKEW
 
 
 class ObjectLease:
@@ -68,7 +79,8 @@ class ObjectLease:
         bucket: Where the object is.
         path: Of it.
         collection: For messages.
-        clock: The time, with its zone; machines' clocks may differ by some seconds.
+        clock: The time, with its zone; machines' clocks may differ by some minutes.
+        pause: Waits for so many seconds.
         monotonic: Seconds.
     """
 
@@ -78,12 +90,14 @@ class ObjectLease:
         path: str,
         collection: str,
         clock: Callable[[], datetime],
+        pause: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bucket = bucket
         self._path = path
         self._collection = collection
         self._clock = clock
+        self._pause = pause
         self._monotonic = monotonic
         self._holder = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -93,13 +107,12 @@ class ObjectLease:
     def hold(self) -> Iterator[ObjectLease]:
         """Holds it for the block; a thread puts off its end.
 
+        Where somebody died who had it, this waits for a minute, to see that he is dead.
+
         Raises:
             FailedPrecondition: Somebody else does.
         """
-        found = self._bucket.get(self._path)
-        if found is not None and (document := _read(found, self._path)).left(self._clock()) > timedelta(0):
-            raise taken(self._collection, document.shown)
-        self._write_over(found)
+        self._write_over(self._free())
         if self._lost:
             raise taken(self._collection)
         ended = threading.Event()
@@ -129,6 +142,18 @@ class ObjectLease:
             if not self._lost:
                 self._write_over(self._found)
 
+    def _free(self) -> Found | None:
+        """The lease as it stands, which nobody has; None where there is none."""
+        found = self._bucket.get(self._path)
+        if found is None:
+            return None
+        document = _read(found, self._path)
+        if document.is_free(self._clock()):
+            return found
+        if not document.is_over(self._clock()) or _changes(self._bucket, self._path, found, self._pause):
+            raise taken(self._collection, document.shown)
+        return found
+
     def _keep(self, ended: threading.Event) -> None:
         while not ended.wait(_RENEWED_S) and not self._lost:
             try:
@@ -138,7 +163,7 @@ class ObjectLease:
 
     def _write_over(self, found: Found | None) -> None:
         asked = self._monotonic()
-        written = self._bucket.swap(self._path, self._document(_LASTS_S).dumps(), found)
+        written = self._bucket.swap(self._path, self._document().dumps(), found)
         if written is None:
             # A write whose answer was lost is refused when it is tried again: it may be ours that stands.
             standing = self._bucket.get(self._path)
@@ -150,8 +175,8 @@ class ObjectLease:
         self._found: Found | None = written
         self._renewed = asked
 
-    def _document(self, lasts_s: float) -> _Document:
-        ends = self._clock() + timedelta(seconds=lasts_s)
+    def _document(self) -> _Document:
+        ends = self._clock() + timedelta(seconds=_LASTS_S)
         return _Document(self._holder, f"process {os.getpid()} of {socket.gethostname()}", ends.isoformat())
 
     def _let_go(self) -> None:
@@ -160,13 +185,19 @@ class ObjectLease:
             # What can't be ended now runs out.
             found = self._bucket.get(self._path)
             if found is not None and _read(found, self._path).holder == self._holder:
-                self._bucket.swap(self._path, self._document(0.0).dumps(), found)
+                self._bucket.swap(self._path, replace(self._document(), ends=_LET_GO).dumps(), found)
 
 
 def is_held(bucket: Bucket, path: str, now: datetime) -> bool:
-    """Whether somebody has the lease."""
+    """Whether somebody has the lease, as far as this machine's clock can tell."""
     found = bucket.get(path)
-    return found is not None and _read(found, path).left(now) > timedelta(0)
+    return found is not None and not _read(found, path).is_over(now)
+
+
+def is_free(bucket: Bucket, path: str, now: datetime) -> bool:
+    """Whether nobody has the lease, whatever the clocks say."""
+    found = bucket.get(path)
+    return found is None or _read(found, path).is_free(now)
 
 
 def oust(bucket: Bucket, path: str, clock: Callable[[], datetime], pause: Callable[[float], None]) -> None:
@@ -180,23 +211,25 @@ def oust(bucket: Bucket, path: str, clock: Callable[[], datetime], pause: Callab
         if found is None:
             return
         document = _read(found, path)
-        if document.left(clock()) <= timedelta(0):
-            # Ended, or never begun. It is written over all the same, so that nobody goes on with it.
-            document = _Document("", "nobody", clock().isoformat())
-        marked = _Document(document.holder, document.shown, document.ends, ousted=True)
-        if bucket.swap(path, marked.dumps(), found) is None:
+        # One that was let go is written over all the same, so that nobody goes on with it.
+        marked = bucket.swap(path, replace(document, ousted=True).dumps(), found)
+        if marked is None:
             continue
-        while (left := document.left(clock()).total_seconds()) > 0 and _is_there(
-            bucket, path, document.holder
-        ):
-            pause(min(left, _POLL_S))
+        if not document.is_free(clock()) and not _changes(bucket, path, marked, pause):
+            # The holder is dead: nobody else need wait for him.
+            bucket.swap(path, _Document("", "nobody", _LET_GO, ousted=True).dumps(), marked)
         return
     raise StorageError(f"{bucket.root}/{path} can't be written: others kept writing first. Do it again")
 
 
-def _is_there(bucket: Bucket, path: str, holder: str) -> bool:
-    found = bucket.get(path)
-    return found is not None and (document := _read(found, path)).holder == holder and document.ousted
+def _changes(bucket: Bucket, path: str, found: Found, pause: Callable[[float], None]) -> bool:
+    """Whether somebody writes to the lease within the time that one lasts; waits until he does."""
+    for _ in range(round(_LASTS_S / _POLL_S)):
+        pause(_POLL_S)
+        now = bucket.get(path)
+        if now is None or now.mark != found.mark:
+            return True
+    return False
 
 
 def _read(found: Found, path: str) -> _Document:

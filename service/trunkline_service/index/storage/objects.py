@@ -52,21 +52,31 @@ class IndexObjects:
         """Puts a small object."""
         self._bucket.put(path, data)
 
-    def upload(self, work: Path, key: str, card: IndexCard, lease: Lease | None) -> None:
+    def upload(
+        self, work: Path, key: str, card: IndexCard, lease: Lease | None, going_on: Callable[[], None]
+    ) -> None:
         """Puts the files of a build, its card last; of a build that fails nothing is left.
+
+        Args:
+            work: The folder of the files.
+            key: Of the build.
+            card: Of the build.
+            lease: That it was made under.
+            going_on: Called before each piece; what it raises ends the upload.
 
         Raises:
             FailedPrecondition: The lease was lost.
         """
 
-        def going_on() -> None:
+        def held() -> None:
+            going_on()
             if lease is not None and lease.lost():
                 raise ousted(card.collection)
 
         home = f"{key}/{card.build}"
         try:
             for file in card.files:
-                self._bucket.upload(f"{home}/{file.name}", work / file.name, going_on)
+                self._bucket.upload(f"{home}/{file.name}", work / file.name, held)
             if lease is not None:
                 lease.confirm()
             self._bucket.put(f"{home}/{CARD_FILE}", (work / CARD_FILE).read_bytes())
@@ -74,11 +84,14 @@ class IndexObjects:
             self._clear(home, card)
             raise
 
-    def download(self, path: str, size: int, target: Path) -> None:
-        """Fetches a file; what is missing or too short gives a file that its check refuses."""
+    def download(self, path: str, size: int, target: Path, going_on: Callable[[], None]) -> None:
+        """Fetches a file; what is missing or too short gives a file that its check refuses.
+
+        ``going_on`` is called before each piece, and what it raises ends the download.
+        """
         found = self._bucket.size(path)
         if found is not None:
-            self._bucket.download(path, min(size, found), target)
+            self._bucket.download(path, min(size, found), target, going_on)
 
     def remove(self, path: str) -> None:
         """Deletes a build, all of a key, or all of a collection: cards first, so that nobody begins to fetch."""
@@ -93,7 +106,7 @@ class IndexObjects:
         """Removes builds, and files without a card that nobody is putting there now."""
         for build in gone:
             self.remove(f"{key}/{build}")
-        if key in self._mine or not self.building(key):
+        if key in self._mine or object_lease.is_free(self._bucket, f"{key}.{LEASE}", self._clock()):
             for build, paths in self._files(key).items():
                 if f"{key}/{build}/{CARD_FILE}" not in paths:
                     self._bucket.delete(paths)
@@ -112,7 +125,8 @@ class IndexObjects:
 
     @contextmanager
     def _leased(self, key: str) -> Iterator[Lease]:
-        lease = ObjectLease(self._bucket, f"{key}.{LEASE}", key.partition("/")[0], self._clock)
+        path, collection = f"{key}.{LEASE}", key.partition("/")[0]
+        lease = ObjectLease(self._bucket, path, collection, self._clock, self._pause)
         with lease.hold():
             self._mine.add(key)
             try:

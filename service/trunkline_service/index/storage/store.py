@@ -19,10 +19,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trunkline_service.collections.spec import CollectionSpec
-from trunkline_service.errors import IndexDamaged, InvalidArgument, StorageError
+from trunkline_service.errors import (
+    Cancelled,
+    FailedPrecondition,
+    InvalidArgument,
+    StorageError,
+)
+from trunkline_service.index.calling_off import never
 from trunkline_service.index.card import IndexCard
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.storage import card_json, files
+from trunkline_service.index.storage.cache import IndexCache
+from trunkline_service.index.storage.cards import Cards
 from trunkline_service.index.storage.folder import IndexFolder
 from trunkline_service.index.storage.keys import CARD_FILE, LEASE, key_of, version_of
 from trunkline_service.index.storage.lease import Lease, ousted
@@ -81,7 +89,8 @@ class IndexStore:
                 f"{', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
             )
         self._folder = IndexFolder(root, pause)
-        self._told: set[str] = set()
+        self._cache = None if self._remote is None else IndexCache(self._folder, self._remote)
+        self._cards = Cards(self._place.read, _FOLDER)
 
     @property
     def _place(self) -> IndexFolder | IndexObjects:
@@ -97,7 +106,11 @@ class IndexStore:
         return self._folder.held(key_of(collection, uid))
 
     def publish(
-        self, card: IndexCard, write: Callable[[Path], None], lease: Lease | None = None
+        self,
+        card: IndexCard,
+        write: Callable[[Path], None],
+        lease: Lease | None = None,
+        cancelled: Callable[[], bool] = never,
     ) -> IndexCard:
         """Stores a build, whole or not at all.
 
@@ -105,20 +118,23 @@ class IndexStore:
             card: Without its files.
             write: Writes, or moves, all files into a folder that it is given, but not the card.
             lease: That the build was made under; it is confirmed before the build appears.
+            cancelled: Asked while files are read, and before each piece that is sent.
 
         Returns:
             The card with its files.
 
         Raises:
             FailedPrecondition: The index was dropped meanwhile, or the lease was lost.
+            Cancelled: ``cancelled`` said so; nothing was stored.
         """
         key = key_of(card.collection, card.uid)
         what = f"index {card.build} of collection {card.collection!r} can't be stored"
         with files.disk_errors(what), self._folder.held(key) as work:
             try:
-                whole = self._written(card, write, work)
+                going_on = _checking(cancelled, f"{what}: it was cancelled; nothing was stored")
+                whole = self._written(card, write, work, going_on)
                 if self._remote is not None:
-                    self._remote.upload(work, key, whole, lease)
+                    self._remote.upload(work, key, whole, lease, going_on)
                 elif lease is not None:
                     lease.confirm()
                 self._folder.place(work, key, card.build)
@@ -143,46 +159,35 @@ class IndexStore:
         """
         key = key_of(collection, uid)
         builds = self._place.builds(key)
-        if self._remote is not None:
-            self._forget_all_but(collection, {(uid, build) for build in builds})
-        versions = {version_of(build) for build in builds}
-        for version in sorted(versions, reverse=True):
-            if at_most is not None and version > at_most:
-                continue
-            cards = [self._card(key, build, spec) for build in builds if version_of(build) == version]
-            found = [card for card in cards if card is not None]
-            if found:
-                return max(found, key=lambda card: (datetime.fromisoformat(card.created_at), card.build))
-        return None
+        if self._cache is not None:
+            self._cache.keep_only(collection, {(uid, build) for build in builds})
+        return self._cards.newest(key, builds, spec, at_most)
 
-    def open(self, card: IndexCard) -> Path:
+    def open(self, card: IndexCard, cancelled: Callable[[], bool] = never) -> Path:
         """The folder of a build on this machine, fetched if need be; every file is as its card says.
+
+        Args:
+            card: Of the build.
+            cancelled: Asked while files are read, and before each piece that is fetched.
 
         Raises:
             IndexDamaged: A file is missing, of another size or sum; build the index again. Builds that were
                 swept away meanwhile are so too: ask for the `newest`.
+            StorageError: A file can't be read now, as where too many are open; that says nothing of the index.
+            Cancelled: ``cancelled`` said so.
         """
+        going_on = _checking(cancelled, f"index {card.build} was not loaded: it was cancelled")
         key = key_of(card.collection, card.uid)
-        folder = self._folder.path(key, card.build)
-        if self._remote is None:
-            files.check(folder, card)
+        if self._cache is None:
+            folder = self._folder.path(key, card.build)
+            files.check(folder, card, going_on)
             return folder
-        try:
-            files.check(folder, card)
-        except IndexDamaged as exc:
-            if folder.exists():
-                _log.warning("%s; fetching it anew", exc)
-                self._folder.remove(f"{key}/{card.build}")
-            with files.disk_errors(f"index {card.build} can't be kept on this machine"):
-                self._fetch(key, card)
-        return folder
+        return self._cache.open(key, card, going_on)
 
     def remove(self, card: IndexCard) -> None:
         """Deletes one build."""
         path = f"{key_of(card.collection, card.uid)}/{card.build}"
-        self._place.remove(path)
-        if self._remote is not None:
-            self._folder.remove(path)
+        self._remove(path)
 
     # What is wished ------------------------------------------------------------------------------------
 
@@ -235,22 +240,22 @@ class IndexStore:
         for each in uids:
             key = key_of(collection, each)
             self._place.oust(key)
-            self._place.remove(key)
-            if self._remote is not None:
-                self._folder.remove(key)
+            self._remove(key)
         if uid is None:
             self._place.remove(collection)
             self._folder.remove(collection)
 
-    def sweep(self, collection: str, uid: str, keep: Collection[str]) -> None:
+    def sweep(self, collection: str, uid: str, keep: Collection[str], is_now: Callable[[str], bool]) -> None:
         """Removes builds that are not wanted any more, and what killed builders left.
 
         What others are making now stays, and so do builds of later versions than those that are kept.
 
         Args:
             collection: Its name.
-            uid: Of the collection as it is now; what there is of others is dropped.
+            uid: Of the collection as it was when the builds were made.
             keep: Ids of builds; where there are none, all go.
+            is_now: Whether a uid is that of the collection that has the name now. It is asked of each other
+                uid, with the right to build its index in hand; what there is of one that is not is dropped.
         """
         key = key_of(collection, uid)
         latest = max(map(version_of, keep), default=None)
@@ -261,11 +266,29 @@ class IndexStore:
         self._place.sweep(key, gone)
         if self._remote is not None:
             self._folder.sweep(key, gone)
+        # They are listed before it is asked: of a collection that is made anew meanwhile there is nothing here.
         for other in self._uids(collection):
             if other != uid:
-                self.drop(collection, other)
-                for word in (_OPTIONS, LEASE):
-                    self._place.remove_beside(f"{collection}/{other}.{word}")
+                self._sweep_other(collection, other, is_now)
+
+    def forget_cache(self, collection: str, uid: str) -> None:
+        """Removes from this machine's cache what it holds of a collection that is gone; a data folder stays.
+
+        Args:
+            collection: Its name.
+            uid: Of the collection.
+        """
+        key = key_of(collection, uid)
+        if self._cache is not None:
+            self._cache.forget(key)
+
+    def sweep_cache(self) -> None:
+        """Removes from this machine's cache what the store does not list any more: it holds rows of the dropped.
+
+        For the start of a server. Best effort: what fails is logged, and left to the next start.
+        """
+        if self._cache is not None:
+            self._cache.sweep()
 
     def _uids(self, collection: str) -> list[str]:
         return sorted({*self._place.uids(collection), *self._folder.uids(collection)})
@@ -275,50 +298,39 @@ class IndexStore:
         with self._place.lease(key) as lease:
             yield lease
 
-    def _written(self, card: IndexCard, write: Callable[[Path], None], work: Path) -> IndexCard:
+    def _sweep_other(self, collection: str, uid: str, is_now: Callable[[str], bool]) -> None:
+        key = key_of(collection, uid)
+        try:
+            with self._leased(key):
+                if is_now(uid):
+                    return
+                self._remove(key)
+                for word in (_OPTIONS, LEASE):
+                    self._place.remove_beside(f"{key}.{word}")
+        except FailedPrecondition as exc:
+            if isinstance(exc, StorageError):
+                raise
+            # Somebody builds it: it is a living one, or its builder finds out that it is not.
+            _log.info("%s", exc.message)
+
+    def _remove(self, path: str) -> None:
+        self._place.remove(path)
+        if self._cache is not None:
+            self._cache.forget(path)
+
+    def _written(
+        self, card: IndexCard, write: Callable[[Path], None], work: Path, going_on: Callable[[], None]
+    ) -> IndexCard:
         write(work)
-        whole = replace(card, files=files.measured(work))
+        whole = replace(card, files=files.measured(work, going_on))
         (work / CARD_FILE).write_text(card_json.dumps(whole), encoding="utf-8")
-        files.sync(work / CARD_FILE)
+        files.seal(work / CARD_FILE)
         return whole
 
-    def _card(self, key: str, build: str, spec: CollectionSpec) -> IndexCard | None:
-        path = f"{key}/{build}/{CARD_FILE}"
-        try:
-            text = self._place.read(path)
-            if text is None:
-                # Swept away since it was listed, or, on a disk, damaged.
-                raise IndexDamaged(f"{_FOLDER}/{path} is missing")
-            card = card_json.loads(text, f"{_FOLDER}/{path}")
-        except StorageError as exc:
-            self._tell(path, exc.message)
-            return None
-        given = f"{card.collection}/{card.uid}", card.build, card.space_id, card.dim, card.metric
-        wanted = key, build, spec.space_id, spec.dim, spec.metric
-        if given != wanted:
-            self._tell(path, f"{_FOLDER}/{path} is of {given}, not of {wanted}")
-            return None
-        return card
 
-    def _tell(self, path: str, what: str) -> None:
-        """Says once why a build is of no use, however often it is looked at."""
-        if path not in self._told:
-            self._told.add(path)
-            _log.warning("%s; the build is passed over", what)
+def _checking(cancelled: Callable[[], bool], what: str) -> Callable[[], None]:
+    def check() -> None:
+        if cancelled():
+            raise Cancelled(what)
 
-    def _fetch(self, key: str, card: IndexCard) -> None:
-        assert self._remote is not None
-        with self._folder.held(key) as work:
-            for file in card.files:
-                self._remote.download(f"{key}/{card.build}/{file.name}", file.size, work / file.name)
-            files.check(work, card)
-            for file in card.files:
-                files.sync(work / file.name)
-            self._folder.place(work, key, card.build)
-
-    def _forget_all_but(self, collection: str, kept: set[tuple[str, str]]) -> None:
-        """Removes from the cache what the store has no longer: it may hold rows that were purged."""
-        for uid in self._folder.uids(collection):
-            key = f"{collection}/{uid}"
-            gone = [build for build in self._folder.builds(key) if (uid, build) not in kept]
-            self._folder.sweep(key, gone)
+    return check

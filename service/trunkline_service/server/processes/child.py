@@ -158,6 +158,8 @@ def main(arguments: list[str], roles: Mapping[str, RoleFactory]) -> int:
     logging.basicConfig(
         level=start.log_level, format=f"%(levelname)s {start.part} %(name)s: %(message)s", stream=sys.stderr
     )
+    # As in a server of one process, see `cli.serve`.
+    logging.getLogger("trunkline_service.index").setLevel(min(logging.INFO, start.log_level))
     return Child(control, start, roles[start.role]).run()
 
 

@@ -16,6 +16,7 @@ from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceM
 from trunkline_service.server import collection_converters, converters, row_converters, scanning
 from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Workspace
+from trunkline_service.workspace.declared import meant_space
 
 # Of one request, whose rows are held as objects beside the message; some hundred megabytes.
 _MOST_ROWS = 100_000
@@ -91,8 +92,11 @@ class CollectionsServicer(collections_pb2_grpc.CollectionsServicer):
         converters.check_count(len(request.rows), _MOST_ROWS, "rows")
         self._check_maker(request)
         collection = self._store.open(request.collection)
+        spec = collection.spec
         version = collection.upsert(
-            row_converters.rows_from(request), space_id=request.space_id, decode=request.decode or None
+            row_converters.rows_from(request, spec.decode),
+            space_id=meant_space(spec, request.space_id),
+            decode=request.decode or None,
         )
         return collections_pb2.UpsertResponse(collection_version=version)
 

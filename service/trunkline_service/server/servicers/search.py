@@ -13,7 +13,7 @@ from trunkline_protos.v1 import search_pb2, search_pb2_grpc
 from trunkline_service.errors import InvalidArgument
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.server import converters, search_converters, working
-from trunkline_service.server.servicers.calls import caller_of
+from trunkline_service.server.servicers.calls import called_off, caller_of
 from trunkline_service.workspace import Found, Workspace
 
 
@@ -72,7 +72,9 @@ class SearchServicer(search_pb2_grpc.SearchServicer):
     ) -> search_pb2.Recall:
         """See search.proto."""
         k, queries = search_converters.measure_from(request)
-        recall = search_converters.recall_to(self._workspace.measure_recall(request.collection, k, queries))
+        with called_off(context) as cancelled:
+            measured = self._workspace.measure_recall(request.collection, k, queries, cancelled)
+        recall = search_converters.recall_to(measured)
         assert recall is not None
         return recall
 
@@ -90,10 +92,12 @@ class SearchServicer(search_pb2_grpc.SearchServicer):
                 f"this one holds {sum(kinds)}"
             )
         options = search_converters.search_options_from(request)
-        if request.ids:
-            return self._workspace.search_ids(request.collection, request.ids, options)
-        if request.HasField("embeddings"):
-            vectors = converters.matrix_from(request.embeddings)
-            return self._workspace.search_vectors(request.collection, vectors, request.space_id, options)
-        images = converters.images_from(request.images, most)
-        return self._workspace.search(request.collection, images, options, caller_of(context, request.lane))
+        name = request.collection
+        with called_off(context) as cancelled:
+            if request.ids:
+                return self._workspace.search_ids(name, request.ids, options, cancelled)
+            if request.HasField("embeddings"):
+                vectors = converters.matrix_from(request.embeddings)
+                return self._workspace.search_vectors(name, vectors, request.space_id, options, cancelled)
+            images = converters.images_from(request.images, most)
+            return self._workspace.search(name, images, options, caller_of(context, request.lane), cancelled)

@@ -13,9 +13,11 @@ from trunkline_service.cli import output
 from trunkline_service.cli.collections.exploring.shared import (
     Pages,
     condition,
+    distance_words,
     explored_json,
     page_options,
     row_json,
+    shown_option,
 )
 from trunkline_service.cli.collections.group import condition_options
 from trunkline_service.cli.heads.group import stages
@@ -23,20 +25,17 @@ from trunkline_service.cli.options import Place, in_a_folder, place_options
 from trunkline_service.errors import StorageError
 
 _LABELS = 3
+# Mean silhouettes below which clusters touch (Kaufman and Rousseeuw 1990), and below which there are hardly any.
+_APART, _HARDLY_APART = 0.25, 0.1
 
 
 @click.command(short_help="Find what kinds of images there are.")
 @click.argument("name")
 @click.option(
-    "-k",
-    "--clusters",
-    "--count",
-    "count",
-    type=int,
-    metavar="K",
-    help="How many clusters.  [default: chosen]",
+    "-k", "--clusters", "count", type=int, metavar="K", help="How many to make.  [default: chosen, 2 to 64]"
 )
 @condition_options
+@shown_option("Clusters")
 @click.option(
     "--to",
     "table",
@@ -52,6 +51,7 @@ def clusters(
     count: int | None,
     where: str | None,
     parameters: tuple[str, ...],
+    limit: int,
     table: Path | None,
     pages: Pages,
     place: Place,
@@ -66,14 +66,14 @@ def clusters(
     if place.json:
         output.print_json(output.single(_document(found)))
     else:
-        _print(found)
+        _print(found, limit)
     if table is not None:
         _write(found, table)
         (output.hint if place.json else output.say)(f"wrote {table}")
     if pages.wanted:
         from trunkline_service.cli.collections.exploring.clusters_page import render
 
-        pages.deliver(render(found, pages.root_of(place)), "clusters", place)
+        pages.deliver(render(found, pages.root_of(place)), "clusters", place, sources(found))
 
 
 def summary(found: trunkline.Clusters) -> str:
@@ -82,9 +82,27 @@ def summary(found: trunkline.Clusters) -> str:
     many = f"{output.counted(found.rows, 'row')} in {output.counted(len(found.clusters), 'cluster')}"
     if found.silhouette is None:
         return many
-    return f"{many} ({how}); mean silhouette {found.silhouette:.2f}" + (
-        ", so they run into one another" if found.silhouette < 0.25 else ""
-    )
+    apart = ""
+    if found.silhouette < _HARDLY_APART:
+        apart = ", so the rows hardly fall into clusters"
+    elif found.silhouette < _APART:
+        apart = ", so they run into one another"
+    return f"{many} ({how}); mean silhouette {found.silhouette:.2f}{apart}"
+
+
+def more_words(found: trunkline.Clusters) -> str | None:
+    """That there may be more clusters than were looked for, in a sentence; None where that is not so."""
+    from trunkline_service.explore.clusters import counts_tried
+
+    most = counts_tried(found.rows)[-1]
+    if not found.chosen or most == 1 or len(found.clusters) < most:
+        return None
+    return f"{most} is the most that was tried for {output.counted(found.rows, 'row')}; for more, ask with -k"
+
+
+def sources(found: trunkline.Clusters) -> list[str]:
+    """Of the rows that stand for each."""
+    return [row.source for cluster in found.clusters for row in cluster.representatives]
 
 
 def mix(cluster: trunkline.Cluster, most: int) -> str:
@@ -93,20 +111,29 @@ def mix(cluster: trunkline.Cluster, most: int) -> str:
     return ", ".join(shares) if shares else "no labels"
 
 
-def _print(found: trunkline.Clusters) -> None:
+def _print(found: trunkline.Clusters, limit: int) -> None:
     output.say(f"{found.collection}, version {found.version}: {summary(found)}")
+    if more := more_words(found):
+        output.note(more)
+    shown = found.clusters[:limit]
     rows = [
         (
             cluster.number + 1,
             f"{cluster.rows:,}",
-            f"{cluster.cohesion:.3f}",
+            distance_words(cluster.cohesion),
             mix(cluster, _LABELS),
             cluster.representatives[0].id,
         )
-        for cluster in found.clusters
+        for cluster in shown
     ]
     columns = ("cluster", "rows", "cohesion", "labels", "in its middle")
-    output.table(columns, rows, numbers=("cluster", "rows", "cohesion"))
+    if rows:
+        output.table(columns, rows, numbers=("cluster", "rows", "cohesion"))
+    if left := found.clusters[limit:]:
+        rows_left = output.counted(sum(cluster.rows for cluster in left), "row")
+        output.hint(
+            f"{output.counted(len(left), 'more cluster')} of {rows_left}; --limit, --html FILE or --json shows them"
+        )
 
 
 def _write(found: trunkline.Clusters, path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import trunkline
-from trunkline_service.cli.collections.exploring.clusters import mix, summary
+from trunkline_service.cli.collections.exploring.clusters import mix, more_words, sources, summary
 from trunkline_service.cli.collections.exploring.frame import page
-from trunkline_service.cli.collections.exploring.pictures import Pictures, picture
-from trunkline_service.cli.collections.exploring.shared import label_words
+from trunkline_service.cli.collections.exploring.pictures import Pictures, picture, why_none, without
+from trunkline_service.cli.collections.exploring.shared import distance_words, label_words
 from trunkline_service.heads.report.markup import Markup, tag
 from trunkline_service.heads.report.thumbnails import Thumbnail
 
@@ -23,19 +24,22 @@ def render(found: trunkline.Clusters, root: Path | None) -> str:
         found: What it shows.
         root: The folder below which images may be opened; None opens nothing.
     """
-    copies = Pictures(root).of_each(
-        row.source for cluster in found.clusters for row in cluster.representatives
-    )
+    why = why_none(sources(found), root)
+    copies = Pictures(root).of_each(sources(found)) if why is None else itertools.repeat(None)
+    more = more_words(found)
     return page(
         "clusters",
         f"{found.collection}@{found.version}",
         f"{summary(found)}. Of each, the row in its middle comes first, then rows that show how much it varies.",
+        tag("p", f"{more}.", class_="about") if more else None,
+        without(why),
         [_section(cluster, found.rows, copies) for cluster in found.clusters],
     )
 
 
-def _section(cluster: trunkline.Cluster, rows: int, copies: Iterator[Thumbnail]) -> Markup:
-    share = f"{cluster.rows:,} rows, {cluster.rows / rows:.0%} of all; cohesion {cluster.cohesion:.2f}"
+def _section(cluster: trunkline.Cluster, rows: int, copies: Iterator[Thumbnail | None]) -> Markup:
+    pictures = [next(copies) for _ in cluster.representatives]
+    share = f"{cluster.rows:,} rows, {cluster.rows / rows:.0%} of all; cohesion {distance_words(cluster.cohesion)}"
     return tag(
         "section",
         tag("h2", f"Cluster {cluster.number + 1}"),
@@ -48,12 +52,12 @@ def _section(cluster: trunkline.Cluster, rows: int, copies: Iterator[Thumbnail])
             [
                 tag(
                     "figure",
-                    picture(next(copies), f"image of {row.id}"),
+                    picture(copy, f"image of {row.id}"),
                     tag("figcaption", tag("b", label_words(row.label)), " ", row.id),
                 )
-                for row in cluster.representatives
+                for row, copy in zip(cluster.representatives, pictures, strict=True)
             ],
-            class_="strip",
+            class_="strip bare" if all(copy is None for copy in pictures) else "strip",
         ),
         class_="group",
     )

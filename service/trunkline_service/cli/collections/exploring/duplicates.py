@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,29 @@ import click
 
 import trunkline
 from trunkline_service.cli import output
+from trunkline_service.cli.collections.exploring.duplicates_words import (
+    chain_words,
+    concerns,
+    how,
+    is_chain,
+    look_alikes,
+    score_words,
+    summary,
+)
 from trunkline_service.cli.collections.exploring.shared import (
     Pages,
     condition,
     explored_json,
     label_words,
-    nothing,
     page_options,
     row_json,
+    shown_option,
     size_words,
 )
 from trunkline_service.cli.collections.group import NO_END, condition_options, confirm, yes_option
 from trunkline_service.cli.heads.group import stages
 from trunkline_service.cli.options import Place, place_options
+from trunkline_service.errors import NotEnoughData
 
 _SHOWN_ROWS = 12
 # What says only how the groups are shown.
@@ -41,14 +51,14 @@ _SHOWING = ("--limit", "--html", "--open", "--root")
 )
 @click.option("--exact", is_flag=True, help="Compare all with all, also above 100,000 rows.")
 @condition_options
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="Groups to print.")
+@shown_option("Groups")
 @page_options
 @click.option(
     "--delete",
     "--keep-best",
     "delete",
     is_flag=True,
-    help="Delete all but the rows to keep, of all groups whose labels agree.",
+    help="Delete what is within the threshold of a row to keep, of all groups whose labels agree.",
 )
 @click.option(
     "--include-conflicts", "conflicts", is_flag=True, help="With --delete: of those whose labels differ, too."
@@ -70,9 +80,12 @@ def duplicates(
 ) -> None:
     """Finds near duplicates in collection NAME, in groups, and says which row of each to keep.
 
-    It keeps the row with a label before one without, the larger file before a smaller one, the older row
-    before a newer one. Groups whose labels differ come to light here too: which label is right is for people
-    to say, so that --delete leaves them alone.
+    Of each group it keeps the best row: with a label before without, the larger file before a smaller one,
+    the older row before a newer one. It also keeps every row that is not within the threshold of a better one
+    that is kept: of a chain of look-alikes several rows stay. Groups whose labels differ come to light here
+    too: which label is right is for people to say, so that --delete leaves them alone.
+
+    Groups of the nearest pairs come first, so that exact copies lead.
 
     Example: trunkline collections duplicates photos --threshold 0.98 --html duplicates.html
     """
@@ -84,16 +97,17 @@ def duplicates(
     with place.client() as client:
         with stages(place.json) as progress:
             found = client.duplicates(name, threshold, **chosen, exact=exact, progress=progress)
-        if not place.json and not found.rows:
-            output.say(
-                f"{found.collection}, version {found.version}: {nothing(client, name, where is not None)}"
-            )
-        elif not place.json:
+        if not found.rows:
+            raise _no_rows(found, where is not None)
+        if not place.json:
             _print(found, limit)
+        if threshold is None and (doubt := look_alikes(found)):
+            output.warn(doubt)
         if pages.wanted:
             from trunkline_service.cli.collections.exploring.duplicates_page import render
 
-            pages.deliver(render(found, pages.root_of(place)), "duplicates", place)
+            sources = (entry.row.source for group in found.groups for entry in group.rows)
+            pages.deliver(render(found, pages.root_of(place)), "duplicates", place, sources)
         choice = Choice.of(found, conflicts)
         done = _delete(client, name, choice, limit, yes) if delete and choice.ids else None
     if delete and choice.left:
@@ -137,41 +151,11 @@ class Choice:
         return cls(tuple(ids), len(chosen), len(found.groups) - len(chosen))
 
 
-def how(found: trunkline.Duplicates) -> str:
-    """What was compared, in a sentence."""
-    if found.exact:
-        return f"every one of {output.counted(found.rows, 'row')} was compared with every other one"
-    measured = "which a sample found no pairs to measure by"
-    if found.recall is not None:
-        measured = (
-            f"which found {found.recall:.1%} of {output.counted(found.recall_pairs, 'pair')} of a sample"
-        )
-    return (
-        f"of {output.counted(found.rows, 'row')} those near each other were compared, {measured}; "
-        "--exact compares all"
-    )
-
-
-def summary(found: trunkline.Duplicates) -> str:
-    """What was found, in a sentence."""
-    if not found.groups:
-        return f"no two rows score {found.threshold:g} or more ({found.metric})"
-    rows = sum(len(group.rows) for group in found.groups)
-    return (
-        f"{output.counted(found.pair_count, 'pair')} of {found.threshold:g} or more ({found.metric}) make "
-        f"{output.counted(len(found.groups), 'group')} of {output.counted(rows, 'row')}, "
-        f"of which {len(found.ids_to_delete):,} could go"
-    )
-
-
-def concerns(found: trunkline.Duplicates) -> Iterator[str]:
-    """What deserves a look, in sentences."""
-    labels = sum(group.labels_differ for group in found.groups)
-    if labels:
-        yield f"in {output.counted(labels, 'group')} the labels differ, so that some are wrong"
-    splits = sum(group.splits_differ for group in found.groups)
-    if splits:
-        yield f"rows of {output.counted(splits, 'group')} stand on both sides of a split, which flatters test figures"
+def _no_rows(found: trunkline.Duplicates, filtered: bool) -> NotEnoughData:
+    takes = "near duplicates take at least one"
+    if filtered:
+        return NotEnoughData(f"no rows of collection {found.collection!r} meet the condition; {takes}")
+    return NotEnoughData(f"collection {found.collection!r} has no rows with a vector; {takes}")
 
 
 def _print(found: trunkline.Duplicates, limit: int) -> None:
@@ -180,11 +164,7 @@ def _print(found: trunkline.Duplicates, limit: int) -> None:
         output.note(concern)
     shown = found.groups[:limit]
     if shown:
-        output.table(
-            ("group", "", "score", "label", "split", "size", "id"),
-            [line for number, group in enumerate(shown, 1) for line in _lines(number, group)],
-            numbers=("group", "score", "size"),
-        )
+        _print_table(found, shown)
     if len(found.groups) > len(shown):
         output.hint(
             f"{len(found.groups) - len(shown):,} more groups; --limit, --html FILE or --json shows them"
@@ -192,21 +172,37 @@ def _print(found: trunkline.Duplicates, limit: int) -> None:
     output.hint(how(found))
 
 
-def _lines(number: int, group: trunkline.DuplicateGroup) -> Iterator[tuple[Any, ...]]:
-    for at, found in enumerate(group.rows[:_SHOWN_ROWS]):
-        row = found.row
-        score = "" if found.score is None else f"{found.score:.4f}"
-        yield (
-            number if at == 0 else "",
-            "keep" if found.keep else "",
-            score,
-            label_words(row.label),
-            row.split,
-            size_words(row.size),
-            row.id,
-        )
-    if len(group.rows) > _SHOWN_ROWS:
-        yield ("", "", "", "", "", "", f"and {len(group.rows) - _SHOWN_ROWS:,} more")
+def _print_table(found: trunkline.Duplicates, shown: Sequence[trunkline.DuplicateGroup]) -> None:
+    # A column that says nothing of any row is left out.
+    split = any(entry.row.split is not None for group in shown for entry in group.rows)
+    columns = ["group", "", "score", "like", "label", *(["split"] if split else []), "size", "id"]
+    lines: list[tuple[Any, ...]] = []
+    for number, group in enumerate(shown, 1):
+        for at, entry in enumerate(group.rows[:_SHOWN_ROWS]):
+            lines.append((number if at == 0 else "", *_cells(entry, split)))
+        if len(group.rows) > _SHOWN_ROWS:
+            lines.append(_remark(f"and {len(group.rows) - _SHOWN_ROWS:,} more", len(columns)))
+        if is_chain(group):
+            lines.append(_remark(f"({chain_words(group, found.threshold)})", len(columns)))
+    output.table(columns, lines, numbers=("group", "score", "size"))
+
+
+def _remark(words: str, columns: int) -> tuple[str, ...]:
+    """A line of the table that stands in the column of the ids."""
+    return (*[""] * (columns - 1), words)
+
+
+def _cells(entry: trunkline.DuplicateRow, split: bool) -> tuple[Any, ...]:
+    row = entry.row
+    return (
+        "keep" if entry.keep else "",
+        "" if entry.score is None else score_words(entry.score),
+        entry.like,
+        label_words(row.label),
+        *((row.split,) if split else ()),
+        size_words(row.size),
+        row.id,
+    )
 
 
 def _delete(client: trunkline.Client, name: str, choice: Choice, limit: int, yes: bool) -> trunkline.Written:

@@ -20,6 +20,9 @@ from trunkline_service.cli.collections.group import condition_options
 from trunkline_service.cli.heads.group import stages
 from trunkline_service.cli.options import Place, in_a_folder, place_options
 
+# A plane that holds less of the variance shows a ball.
+_LITTLE = 0.25
+
 
 @click.command("map", short_help="Draw a collection as a map of points.")
 @click.argument("name")
@@ -91,6 +94,8 @@ def map_(
         output.print_json(output.single(_document(found)))
     else:
         output.say(f"{found.collection}, version {found.version}: {summary(found)}")
+        if better := better_words(found):
+            output.hint(better)
     if png is not None:
         from trunkline_service.cli.collections.exploring.map_picture import write_png
 
@@ -99,7 +104,8 @@ def map_(
     if pages.wanted:
         from trunkline_service.cli.collections.exploring.map_page import render
 
-        pages.deliver(render(found, pages.root_of(place), thumbnails), "map", place)
+        sources = (row.source for row in found.points)
+        pages.deliver(render(found, pages.root_of(place), thumbnails), "map", place, sources)
 
 
 def summary(found: trunkline.Map) -> str:
@@ -113,6 +119,16 @@ def summary(found: trunkline.Map) -> str:
         # One row, or rows that are all the same.
         return f"{shown}, all in one place" if len(found.points) > 1 else f"{shown}, in the middle"
     return f"{shown}, placed by PCA; the plane holds {sum(found.explained):.0%} of the variance"
+
+
+def better_words(found: trunkline.Map) -> str | None:
+    """What would show more, in a sentence; None where this shows enough."""
+    if found.explained is None or not 0 < sum(found.explained) < _LITTLE:
+        return None
+    return (
+        f"PCA shows {sum(found.explained):.0%} of what differs; --method umap (pip install "
+        "'trunkline[server,map]') shows neighbourhoods"
+    )
 
 
 def _document(found: trunkline.Map) -> dict[str, Any]:

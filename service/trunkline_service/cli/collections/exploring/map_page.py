@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import trunkline
 from trunkline_service.cli.collections.exploring.colours import Legend, default_by, legend
 from trunkline_service.cli.collections.exploring.frame import page
-from trunkline_service.cli.collections.exploring.map import summary
+from trunkline_service.cli.collections.exploring.map import better_words, summary
 from trunkline_service.cli.collections.exploring.pictures import Pictures
 from trunkline_service.cli.collections.exploring.shared import label_words
 from trunkline_service.heads.report.markup import Markup, tag
@@ -33,10 +33,12 @@ def render(found: trunkline.Map, root: Path | None, thumbnails: int) -> str:
         f"{summary(found)}. Points that are near each other are alike. Drag to move, turn the wheel or pinch to "
         "zoom; point at one to see it."
     )
+    better = better_words(found)
     return page(
         "map",
         f"{found.collection}@{found.version}",
         f"{lead[:1].upper()}{lead[1:]}",
+        tag("p", f"{better}.", class_="about bare") if better else None,
         _stage(),
         data=_data(found, root, thumbnails),
         script="map.js",
@@ -117,9 +119,10 @@ def _legend(found: Legend) -> dict[str, Any]:
 
 def _scaled(places: NDArray[np.float32]) -> NDArray[np.int64]:
     """int64 (n, 2) in a square, y downwards; lengths stay in proportion."""
-    low, high = places.min(axis=0), places.max(axis=0)
-    span = max(float((high - low).max()), np.finfo(np.float32).tiny)
-    scaled = (places - (low + high) / 2) / span + 0.5
+    wide = places.astype(np.float64)
+    low, high = wide.min(axis=0), wide.max(axis=0)
+    span = float((high - low).max()) or 1.0
+    scaled = (wide - (low + high) / 2) / span + 0.5
     scaled[:, 1] = 1 - scaled[:, 1]
     rounded: NDArray[np.int64] = np.rint(scaled * _SCALE).astype(np.int64)
     return rounded

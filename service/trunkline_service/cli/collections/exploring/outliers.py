@@ -11,6 +11,7 @@ from trunkline_service.cli import output
 from trunkline_service.cli.collections.exploring.shared import (
     Pages,
     condition,
+    distance_words,
     explored_json,
     label_words,
     page_options,
@@ -23,7 +24,9 @@ from trunkline_service.cli.options import Place, place_options
 
 @click.command(short_help="Find the rows that are least like the others.")
 @click.argument("name")
-@click.option("--count", default=20, show_default=True, metavar="N", help="How many, up to 1,000.")
+@click.option(
+    "--limit", "--count", "count", default=20, show_default=True, metavar="N", help="How many, up to 1,000."
+)
 @click.option(
     "--neighbours", default=10, show_default=True, metavar="K", help="Which neighbour's distance counts."
 )
@@ -41,7 +44,7 @@ def outliers(
 ) -> None:
     """Lists the rows of collection NAME that are furthest from their neighbours, and why.
 
-    Example: trunkline collections outliers photos --count 50 --html outliers.html
+    Example: trunkline collections outliers photos --limit 50 --html outliers.html
     """
     chosen = condition(where, parameters)
     with place.client() as client, stages(place.json) as progress:
@@ -53,7 +56,12 @@ def outliers(
     if pages.wanted:
         from trunkline_service.cli.collections.exploring.outliers_page import render
 
-        pages.deliver(render(found, pages.root_of(place)), "outliers", place)
+        pages.deliver(render(found, pages.root_of(place)), "outliers", place, sources(found))
+
+
+def sources(found: trunkline.Outliers) -> list[str]:
+    """Of each outlier, and of the row nearest to it."""
+    return [source for entry in found.outliers for source in (entry.row.source, entry.nearest.source)]
 
 
 def usual(found: trunkline.Outliers) -> str:
@@ -61,7 +69,7 @@ def usual(found: trunkline.Outliers) -> str:
     what = "1 - cosine" if found.metric == "cosine" else "Euclidean distance"
     return (
         f"of {output.counted(found.rows, 'row')}, half have their {ordinal(found.neighbours)} neighbour within "
-        f"{found.usual:.3f} ({what})"
+        f"{distance_words(found.usual)} ({what})"
     )
 
 
@@ -76,7 +84,7 @@ def _print(found: trunkline.Outliers) -> None:
     output.say(f"{found.collection}, version {found.version}: {usual(found)}")
     rows = [
         (
-            f"{entry.distance:.3f}",
+            distance_words(entry.distance),
             f"{entry.times:.1f}",
             label_words(entry.row.label),
             entry.row.id,

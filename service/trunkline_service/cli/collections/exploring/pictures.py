@@ -18,6 +18,7 @@ MOST_BYTES = 12_000_000
 """Of a page's images: what a mail takes, and a phone opens."""
 
 _AHEAD = 16
+_NO_SOURCE = Thumbnail(None, "no file is known of it")
 _NO_ROOM = Thumbnail(None, "there are more images than a page holds")
 
 
@@ -50,6 +51,8 @@ class Pictures:
                 yield self._admitted(made)
 
     def _made(self, source: str) -> Thumbnail:
+        if not source:
+            return _NO_SOURCE
         return _NO_ROOM if self.full else thumbnail(source, self._root)
 
     def _admitted(self, made: Thumbnail) -> Thumbnail:
@@ -62,16 +65,37 @@ class Pictures:
         return made
 
 
-def picture(copy: Thumbnail, alt: str) -> Markup:
-    """A thumbnail as an element, or why there is none."""
+def why_none(sources: Iterable[str], root: Path | None) -> str | None:
+    """Why no image at all can be shown, in words; None where some may be.
+
+    Args:
+        sources: Of the rows that would have one.
+        root: The folder below which images may be opened; None opens nothing.
+    """
+    if not any(sources):
+        return "no files are known of these rows"
+    return "no image folder given; name it with --root DIR" if root is None else None
+
+
+def without(why: str | None) -> Markup | None:
+    """The line that says on a page why it shows no images."""
+    return tag("p", f"Without images: {why}.", class_="about bare") if why else None
+
+
+def picture(copy: Thumbnail | None, alt: str) -> Markup | None:
+    """A thumbnail as an element, or why there is none; nothing where the whole page has none."""
+    if copy is None:
+        return None
     if copy.uri is None:
         return tag("div", tag("p", copy.reason), class_="picture")
     image = tag("img", src=copy.uri, alt=alt, width=copy.width, height=copy.height, loading="lazy")
     return tag("div", image, class_="picture")
 
 
-def row_card(row: trunkline.ExploredRow, copy: Thumbnail, *told: Child, class_: str = "suspect") -> Markup:
-    """A row with its image and what is said of it."""
+def row_card(
+    row: trunkline.ExploredRow, copy: Thumbnail | None, *told: Child, class_: str = "suspect"
+) -> Markup:
+    """A row with its image, where the page has any, and what is said of it."""
     return tag(
         "article",
         picture(copy, f"image of {row.id}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from trunkline.rows import Label
 from trunkline_service.cli import output
 from trunkline_service.cli.collections.group import scalars
 from trunkline_service.cli.options import Place, in_a_folder
-from trunkline_service.cli.search.printing import no_rows
 from trunkline_service.heads.report.standalone import write_page
 
 
@@ -48,8 +47,14 @@ class Pages:
         """
         return Path("/") if self.root is None and place.server is None else self.root
 
-    def deliver(self, page: str, name: str, place: Place) -> None:
+    def deliver(self, page: str, name: str, place: Place, sources: Iterable[str]) -> None:
         """Writes the page and says where; with ``--open`` a browser shows it.
+
+        Args:
+            page: HTML.
+            name: Of its file, where none was given.
+            place: Where the collection is.
+            sources: Of the rows that it shows.
 
         Raises:
             StorageError: The file can't be written.
@@ -59,7 +64,7 @@ class Pages:
             path = Path(tempfile.mkdtemp(prefix="trunkline-")) / f"{name}.html"
         write_page(page, path, "the page")
         (output.hint if place.json else output.say)(f"wrote {path}")
-        if self.root_of(place) is None:
+        if self.root_of(place) is None and any(sources):
             output.hint("it has no images: name the folder of this machine where they lie with --root DIR")
         if self.opened and not webbrowser.open(path.resolve().as_uri()):
             output.warn(f"no browser was found here; open {path} in one")
@@ -104,9 +109,11 @@ def condition(where: str | None, parameters: tuple[str, ...]) -> dict[str, Any]:
     return {"where": where, "parameters": scalars(parameters)}
 
 
-def nothing(client: trunkline.Client, name: str, filtered: bool) -> str:
-    """Why there is no row to look at, in words."""
-    return "no row meets the condition" if filtered else no_rows(client.collection(name))
+def shown_option(things: str) -> Callable[..., Any]:
+    """--limit, how many are printed."""
+    return click.option(
+        "--limit", default=20, show_default=True, type=click.IntRange(min=0), help=f"{things} to print."
+    )
 
 
 def label_words(label: Label) -> str:
@@ -128,6 +135,11 @@ def explored_json(found: Explored) -> dict[str, Any]:
         "metric": found.metric,
         "rows": found.rows,
     }
+
+
+def distance_words(distance: float) -> str:
+    """A distance for people: three decimals, or digits where these would show nothing."""
+    return f"{distance:.3f}" if distance == 0 or 0.001 <= abs(distance) < 1e6 else f"{distance:.3g}"
 
 
 def size_words(size: int | None) -> str:
