@@ -335,7 +335,7 @@ def test_queries_and_versions_are_checked(flowers: Collection) -> None:
     search = searching(flowers)
     with pytest.raises(InvalidArgument, match="NaN or infinity"):
         search.search(np.full((1, DIM), np.nan, np.float32), SearchOptions())
-    with pytest.raises(InvalidArgument, match="float32 of shape"):
+    with pytest.raises(InvalidArgument, match="have 17 floats, those of collection 'flowers' have 16"):
         search.search(np.ones((1, DIM + 1), np.float32), SearchOptions())
     with pytest.raises(FailedPrecondition, match="never written"):
         search.search(queries(1), SearchOptions(min_version=flowers.version + 1))

@@ -13,7 +13,7 @@ from trunkline_protos.v1 import collections_pb2, common_pb2, search_pb2
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.schema import COLUMNS
 from trunkline_service.errors import InvalidArgument, StorageError
-from trunkline_service.index import segment
+from trunkline_service.index import reading
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.server.row_converters import value_to
 from trunkline_service.server.servicers.collections import CollectionsServicer
@@ -177,7 +177,7 @@ def test_what_a_row_can_not_hold_is_refused_and_nothing_is_stored(add, workspace
 def held(monkeypatch):
     """``held()``: how many of the segments that searches read are in memory."""
     made = []
-    read = segment.whole
+    read = reading.whole
 
     def noted(*arguments):
         part = read(*arguments)
@@ -188,7 +188,7 @@ def held(monkeypatch):
         gc.collect()
         return sum(held() is not None for held in made)
 
-    monkeypatch.setattr(segment, "whole", noted)
+    monkeypatch.setattr(reading, "whole", noted)
     return count
 
 

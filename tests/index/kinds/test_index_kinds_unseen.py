@@ -56,8 +56,9 @@ def test_a_query_looks_until_no_more_is_expected_elsewhere_than_may_be_left(seed
     one = case(seed, left)
     unseen = Unseen(one.means.copy(), one.deviations, one.rows, one.seen, one.kth, left)
 
-    queries, lists = unseen.worth(one.kth, most=100)
+    queries, lists, rows = unseen.worth(one.kth, most=100)
 
+    assert rows.tolist() == [int(one.rows[chosen[chosen >= 0]].sum()) for chosen in lists]
     looked = dict(zip(queries.tolist(), lists, strict=True))
     for query in range(len(one.kth)):
         expected = better(one, query)
@@ -85,8 +86,9 @@ def test_no_more_lists_than_allowed_at_a_time_and_none_twice() -> None:
 
     taken = [unseen.worth(kth, most=2) for _ in range(3)]
 
-    assert [lists.tolist() for _, lists in taken] == [[[1, 2]], [[3, 4]], []]
-    assert [len(queries) for queries, _ in taken] == [1, 1, 0]
+    assert [worth.lists.tolist() for worth in taken] == [[[1, 2]], [[3, 4]], []]
+    assert [worth.queries.tolist() for worth in taken] == [[0], [0], []]
+    assert [worth.rows.tolist() for worth in taken] == [[400], [200], []]
 
 
 def test_a_better_kth_row_leaves_less_to_look_for() -> None:
@@ -94,7 +96,6 @@ def test_a_better_kth_row_leaves_less_to_look_for() -> None:
     deviations, rows = np.full((1, 2), 0.1, np.float32), np.full(2, 100)
     unseen = Unseen(means, deviations, rows, np.array([[-1]]), np.array([0.8], np.float32), 0.1)
 
-    queries, lists = unseen.worth(np.array([0.8], np.float32), most=1)
-    assert (queries.tolist(), lists.tolist()) == ([0], [[0]])
-    queries, _ = unseen.worth(np.array([0.99], np.float32), most=1)
-    assert not len(queries)
+    worth = unseen.worth(np.array([0.8], np.float32), most=1)
+    assert (worth.queries.tolist(), worth.lists.tolist()) == ([0], [[0]])
+    assert not len(unseen.worth(np.array([0.99], np.float32), most=1).queries)

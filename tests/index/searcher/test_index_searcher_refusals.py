@@ -31,7 +31,10 @@ def test_a_version_before_the_min_version_is_refused(collection: Collection, sea
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"queries": np.zeros((1, 3), np.float32)}, r"\(Q, 2\)"),
+        (
+            {"queries": np.zeros((1, 3), np.float32)},
+            "the query vectors have 3 floats, those of collection '.*' have 2",
+        ),
         ({"queries": np.zeros(2, np.float32)}, r"\(2,\)"),
         ({"queries": np.zeros((1, 2))}, "float64"),
         ({"queries": np.array([[0, 0], [np.nan, 0]], np.float32)}, "query 1 holds NaN"),

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_service.index.exact import merged, ranked, rescored
+from trunkline_service.index.exact import half_squares_of, merged, nearest, ranked, rescored
 from trunkline_service.index.kinds.faiss_search import Answers, check_fits, library, selector, shared_out
 from trunkline_service.index.kinds.files import write_index, write_spread
 from trunkline_service.index.kinds.lists import Lists, Scored
 from trunkline_service.index.kinds.sizes import estimated_bytes
 from trunkline_service.index.kinds.spread import Spread
 from trunkline_service.index.kinds.unseen import Unseen
+from trunkline_service.index.metric import in_single
 from trunkline_service.index.options import IndexKind
 
 _MOST_PRODUCTS = 1 << 21
@@ -25,6 +26,9 @@ LEFT_PERMILLE = 100
 _FEWEST, _FURTHER = 8, 4
 # Rows in the lists that it looks into first, for each one that is wanted.
 _ROOM = 2
+# Lists are read row by row, and all rows by matrix products: of so many queries together that would look into lists
+# with such a share of the rows, those are faster.
+_TOGETHER, _MANY = 4, 0.1
 
 
 class Ivf:
@@ -119,15 +123,33 @@ class Ivf:
             return scores, positions
         means, deviations = self._lists.expected(scored, self._spread)
         unseen = Unseen(means, deviations, first.rows, lists, self._kth(scores), self._left * k)
-        most = lists.shape[1]
+        most, done = lists.shape[1], np.zeros(len(queries), bool)
         while True:
             most = max(_FEWEST, _FURTHER * most)
-            further, lists = unseen.worth(self._kth(scores), most)
+            further, lists, rows = unseen.worth(np.where(done, np.float32(np.inf), self._kth(scores)), most)
             if not len(further):
                 return scores, positions
+            many = (rows > _MANY * len(self)) & (self.kind == "ivf_flat")
+            if np.count_nonzero(many) >= _TOGETHER:
+                at = further[many]
+                scores[at], positions[at] = self._compared(queries[at], k, first.allowed)
+                done[at] = True
+                further, lists = further[~many], lists[~many]
+                if not len(further):
+                    continue
             part = Scored(scored.moved[further], scored.scores[further])
             more = self._found(queries[further], part, lists, selected, wanted, k)
             scores[further], positions[further] = merged([(scores[further], positions[further]), more], k)
+
+    def _compared(self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> Answers:
+        """Every row compared: of a few queries that would look into many lists, the faster way."""
+        halves = self._half_squares if self._metric == "euclidean" else None
+        scores, positions = nearest(queries, self._vectors, k, self._metric, allowed, halves)
+        return in_single(scores), positions
+
+    @cached_property
+    def _half_squares(self) -> NDArray[np.float32]:
+        return half_squares_of(self._vectors)
 
     def _first_lists(self, scored: Scored, first: _First, wanted: int) -> NDArray[np.int64]:
         if first.allowed is None:

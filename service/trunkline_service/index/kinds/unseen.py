@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,20 @@ _NOTHING = 0.1
 # The share of a normal distribution that lies above so many deviations, in steps.
 _STEPS = 200
 _ABOVE = np.array([math.erfc(step / _STEPS / math.sqrt(2)) / 2 for step in range(-1200, 1201)])
+
+
+class Worth(NamedTuple):
+    """Queries that should look further.
+
+    Attributes:
+        queries: int64 (r,).
+        lists: int64 (r, m), what each should look into next, the best first, -1 after the last one.
+        rows: int64 (r,), of all the lists that it would look into if its k-th row stayed the same.
+    """
+
+    queries: NDArray[np.int64]
+    lists: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 class Unseen:
@@ -49,16 +64,13 @@ class Unseen:
         self._rows = rows[self._list]
         self._left = left
 
-    def worth(self, kth: Floats, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def worth(self, kth: Floats, most: int) -> Worth:
         """The lists that queries should look into next; they count as seen from then on.
 
         Args:
             kth: As above, now.
             most: The most lists of a query.
 
-        Returns:
-            The queries that should look further, int64 (r,), and their lists, int64 (r, m), the best first, -1 after
-            the last one.
         """
         with np.errstate(divide="ignore"):
             away = (kth[self._query] - self._mean) / self._deviation
@@ -73,11 +85,14 @@ class Unseen:
         place = np.arange(len(better)) - np.repeat(first, counts)
         before = np.cumsum(better) - better
         remaining = total[self._query] - (before - np.repeat(before[first], counts))
-        wanted = (remaining > self._left) & (place < most)
+        wanted = remaining > self._left
+        which = np.repeat(np.arange(len(queries)), counts)
+        held = np.bincount(which[wanted], self._rows[wanted], minlength=len(queries)).astype(np.int64)
+        wanted &= place < most
         lists = np.full((len(queries), int(place[wanted].max(initial=-1)) + 1), -1, np.int64)
-        lists[np.repeat(np.arange(len(queries)), counts)[wanted], place[wanted]] = self._list[wanted]
+        lists[which[wanted], place[wanted]] = self._list[wanted]
         self._keep(np.flatnonzero(~wanted))
-        return queries, lists
+        return Worth(queries, lists, held)
 
     def _keep(self, at: NDArray[np.int64]) -> None:
         self._query, self._list, self._rows = self._query[at], self._list[at], self._rows[at]
