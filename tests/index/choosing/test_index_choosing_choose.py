@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from trunkline_service.errors import Cancelled
-from trunkline_service.index.choosing import choose as choosing
-from trunkline_service.index.choosing.choose import Choice, choose
+from trunkline_service.index.choosing import trial
+from trunkline_service.index.choosing.choice import Choice
+from trunkline_service.index.choosing.choose import choose
 from trunkline_service.index.exact import nearest
 from trunkline_service.index.kinds.approximate import Approximate
 from trunkline_service.index.kinds.building import build
@@ -165,7 +166,7 @@ def test_a_kind_that_misses_the_recall_is_passed_over(monkeypatch: pytest.Monkey
         made = build(kind, *args, **kwargs)  # type: ignore[arg-type]
         return Lossy(made) if kind == "ivf_flat" else made
 
-    monkeypatch.setattr(choosing, "build", build_poor_lists)
+    monkeypatch.setattr(trial, "build", build_poor_lists)
 
     assert chosen(IndexOptions()).kind == "hnsw"
 
@@ -173,7 +174,7 @@ def test_a_kind_that_misses_the_recall_is_passed_over(monkeypatch: pytest.Monkey
 def test_where_no_kind_reaches_the_recall_the_reason_tells_what_was_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choosing, "build", lambda *args, **kwargs: Lossy(build(*args, **kwargs)))
+    monkeypatch.setattr(trial, "build", lambda *args, **kwargs: Lossy(build(*args, **kwargs)))
 
     for kind in ("auto", "hnsw"):
         choice = chosen(IndexOptions(kind=kind, recall=0.95))  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from trunkline_service.errors import Cancelled, CollectionNotFound, IndexDamaged
 from trunkline_service.index.building.presence import is_still
 from trunkline_service.index.building.scanning import Scanned, scan
 from trunkline_service.index.card import IndexCard
-from trunkline_service.index.choosing.choose import Choice, choose
+from trunkline_service.index.choosing.choice import Choice
+from trunkline_service.index.choosing.choose import choose
 from trunkline_service.index.choosing.planning import plan
 from trunkline_service.index.options import IndexOptions
 from trunkline_service.index.storage import files
