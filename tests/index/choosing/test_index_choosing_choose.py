@@ -108,7 +108,7 @@ def chosen(
 
 
 def test_few_rows_stay_flat_and_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(choosing, "build")
+    monkeypatch.delattr(trial, "build")
 
     choice = chosen(IndexOptions(), flat_rows=ROWS)
 
