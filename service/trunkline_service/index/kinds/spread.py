@@ -8,13 +8,14 @@ along the query, and with the score of its k-th neighbour so far this gives how 
 hold. A query is done once all the lists that it did not look into may hold next to nothing of its k.
 
 Rows of one list often lie in two clusters, and a single variance would then be far too large in all other
-directions; so that of the main direction is kept apart.
+directions; so that of the main direction is kept apart where it stands out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ Floats = NDArray[np.float32]
 # Rows of a list that are looked at, and lists at once.
 _SAMPLE, _BLOCK = 64, 128
 _ROUNDS = 8
+# A direction stands out that makes the variance this many times as large.
+_STANDS_OUT = 2.0
 NUMBERS = 5
 """Of each list, beside its main direction."""
 
@@ -39,9 +42,9 @@ class Spread:
             hold; 1 for ``euclidean``.
         square: float32 (nlist,): the mean squared distance from the centroid.
         square_variance: float32 (nlist,): of the squared distances.
-        main: float32 (nlist,): the variance along the main direction.
+        main: float32 (nlist,): the variance along the main direction; 0 where none stands out.
         rest: float32 (nlist,): along another direction, an average over the directions weighted by their variance.
-        turned: float32 (dim, nlist): the main directions, of length 1, as columns.
+        turned: float32 (dim, nlist): the main directions, of length 1, as columns; zeros where none stands out.
     """
 
     shrink: Floats
@@ -50,6 +53,16 @@ class Spread:
     main: Floats
     rest: Floats
     turned: Floats
+
+    @cached_property
+    def directed(self) -> NDArray[np.int64]:
+        """The lists with a main direction, int64 (m,)."""
+        return np.flatnonzero(self.main > 0)
+
+    @cached_property
+    def directions(self) -> Floats:
+        """Theirs, float32 (dim, m)."""
+        return np.ascontiguousarray(self.turned[:, self.directed])
 
     def packed(self) -> Floats:
         """All of it in one matrix, float32 (nlist, `NUMBERS` + dim)."""
@@ -117,14 +130,12 @@ def _of_block(vectors: Floats, chosen: Sequence[NDArray[np.int64]], centroids: F
     square_variance = (there * (squares - mean_square[:, None]) ** 2).sum(axis=1) / count
     direction = _main_direction(left, squares)
     steps = np.einsum("lnd,ld->ln", left, direction)
+    whole = _along_any(left, count)
     left -= steps[:, :, None] * direction[:, None, :]
-    numbers = (
-        shrink,
-        mean_square,
-        square_variance,
-        (steps**2).sum(axis=1) / count,
-        _of_the_rest(left, count),
-    )
+    rest, main = _along_any(left, count), (steps**2).sum(axis=1) / count
+    even = whole < _STANDS_OUT * rest
+    rest[even], main[even], direction[even] = whole[even], 0, 0
+    numbers = (shrink, mean_square, square_variance, main, rest)
     return np.concatenate([np.stack(numbers, axis=1), direction], axis=1).astype(np.float32)
 
 
@@ -143,7 +154,7 @@ def _unit(direction: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _of_the_rest(left: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+def _along_any(left: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
     """The mean of the variances of each list's directions, weighted by themselves: tr(S^2) / tr(S).
 
     The squared products of two different rows average to tr(S^2); those of a row with itself would add the
