@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trunkline_service.collections.declared import meant_space
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import Cancelled, InvalidArgument, RowNotFound, SpaceMismatch
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.workspace import PredictOptions
-from trunkline_service.workspace.declared import meant_space
 from trunkline_service.workspace.embedding import Embedder
 
 SPACE = "declared:mine"

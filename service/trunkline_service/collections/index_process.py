@@ -176,7 +176,9 @@ class IndexProcess:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                self._lines.put(json.loads(line))
+                # One that is killed may leave half a line.
+                with contextlib.suppress(ValueError):
+                    self._lines.put(json.loads(line))
         self._lines.put({"ended": self._process.wait()})
 
 

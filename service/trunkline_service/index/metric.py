@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_VALUE = 1e15
-"""Of vectors whose products and squared distances are taken in single precision, whatever their dimension."""
+LEAST_VALUE, MOST_VALUE = 1e-9, 1e15
+"""The largest value of vectors whose products and squared distances, and variances of these, are taken in single
+precision is between them, whatever the dimension."""
 _BLOCK_ROWS = 16_384
 _LARGEST = float(np.finfo(np.float32).max)
 # Smaller sums of squares are of what float32 holds in part.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.declared import meant_space
 from trunkline_service.collections.fragments import Fragments
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import InvalidArgument, SpaceMismatch, StorageError
@@ -253,7 +254,7 @@ def check_query_space(collection: str, spec: CollectionSpec, space_id: str | Non
     Raises:
         SpaceMismatch: They are of another one.
     """
-    if space_id is not None and space_id != spec.space_id:
+    if space_id is not None and meant_space(spec, space_id) != spec.space_id:
         raise SpaceMismatch(
             f"the query vectors are of space {space_id or '(not stated)'}; collection {collection!r} "
             f"holds space {spec.space_id} ({spec.model}): embed the queries with that model"

@@ -14,7 +14,7 @@ from trunkline_service.collections.fragments import Fragments
 from trunkline_service.errors import FailedPrecondition, StorageError
 from trunkline_service.index.card import Recall
 from trunkline_service.index.following import flat_view, follow
-from trunkline_service.index.history import certain
+from trunkline_service.index.history import certain, is_known
 from trunkline_service.index.view import View
 
 _ATTEMPTS = 3
@@ -238,12 +238,11 @@ class Views:
 
     def _at(self, collection: Collection, entry: _Entry, view: View | None, now: Fragments) -> View:
         if view is not None and view.uid == now.uid:
-            sure = certain(collection, view, now)
-            if sure is not view:
-                # The older versions that are known may be of another history too.
+            if entry.past and not is_known(collection, view, now):
+                # The older versions that are known may be of another history.
                 with self._lock:
                     entry.past.clear()
-            return follow(sure, now)
+            return follow(certain(collection, view, now), now)
         made = self._load(collection, now)
         # An index may be of a later version than was asked for.
         return made if made.version >= now.version else follow(made, now)

@@ -15,7 +15,7 @@ from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.columns import check_columns, vectors_by_id
 from trunkline_service.collections.filters import bind
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import CollectionNotFound, SpaceMismatch
+from trunkline_service.errors import CollectionNotFound
 from trunkline_service.images.inputs import ImageInput
 from trunkline_service.index.calling_off import never
 from trunkline_service.index.indexes import Indexes
@@ -23,7 +23,6 @@ from trunkline_service.index.outcome import SearchOutcome
 from trunkline_service.index.query import SearchOptions
 from trunkline_service.index.searcher import check_query_space
 from trunkline_service.workspace.answers import Found
-from trunkline_service.workspace.declared import meant_space
 from trunkline_service.workspace.embedding import Embedder
 from trunkline_service.workspace.hit_columns import carrying, replaced, searched_rows
 
@@ -90,11 +89,6 @@ class Searching:
         try:
             _check_columns(target, options, version)
             return _found(self._outcome(target, asked))
-        except SpaceMismatch:
-            meant = meant_space(target.spec, space_id)
-            if meant == space_id:
-                raise
-            return _found(self._outcome(target, asked._replace(space_id=meant)))
         except CollectionNotFound:
             # Says which names there are.
             self._store.resolve(collection)

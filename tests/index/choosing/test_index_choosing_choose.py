@@ -130,7 +130,7 @@ def test_auto_takes_the_first_kind_that_reaches_the_recall_fast(metric: str) -> 
     assert choice.parameters == choice.approximate.parameters
     by_effort = {setting.effort: setting.recall for setting in choice.settings}
     assert by_effort[choice.effort] == choice.recall.measured
-    assert choice.effort == 1 or by_effort[choice.effort - 1] < by_effort[choice.effort]
+    assert by_effort.get(choice.effort - 1, 0) < by_effort[choice.effort]
     vectors, held_out = data(metric)
     found = choice.approximate.search(held_out, 5, choice.effort)[1]
     halves = (vectors**2).sum(axis=1) / 2 if metric == "euclidean" else None
@@ -243,3 +243,45 @@ def test_product_codes_propose_as_few_rows_as_reach_the_recall(monkeypatch: pyte
 def test_cancelling_ends_it_wherever_it_is(stop_after: int) -> None:
     with pytest.raises(Cancelled):
         chosen(IndexOptions(), stop_after=stop_after)
+
+
+def test_a_graph_is_tuned_until_queries_between_rows_find_their_neighbours_too() -> None:
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(40, 24))
+    every = (middles[rng.integers(0, 40, 4200)] + 0.12 * rng.normal(size=(4200, 24))).astype(np.float32)
+
+    choice = choose(
+        np.ascontiguousarray(every[200:]),
+        every[:200],
+        "euclidean",
+        IndexOptions("hnsw"),
+        flat_rows=1000,
+        threads=1,
+        clock=lambda: 0.0,
+        progress=lambda phase, done: None,
+        cancelled=lambda: False,
+    )
+
+    assert choice.kind == "hnsw"
+    # Rows found all of theirs with less.
+    assert choice.effort > min(setting.effort for setting in choice.settings if setting.recall > 0.999)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(1e-12, "flat"), (1e16, "flat"), (1e10, "ivf_flat")])
+def test_values_that_single_precision_can_not_tell_apart_are_compared_exactly(
+    value: float, kind: str
+) -> None:
+    vectors, held_out = data("euclidean")
+    choice = choose(
+        vectors * np.float32(value),
+        held_out * np.float32(value),
+        "euclidean",
+        IndexOptions("ivf_flat", 0.9),
+        flat_rows=1000,
+        threads=1,
+        clock=lambda: 0.0,
+        progress=lambda phase, done: None,
+        cancelled=lambda: False,
+    )
+    assert choice.kind == kind
+    assert ("single precision" in choice.reason) is (kind == "flat")

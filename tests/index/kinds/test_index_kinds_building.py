@@ -159,3 +159,19 @@ def test_the_same_vectors_give_the_same_lists(tmp_path: Path) -> None:
 
     one, other = ((tmp_path / name / "index.faiss").read_bytes() for name in ("one", "other"))
     assert one == other
+
+
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_sq8", "ivf_pq"])
+def test_lists_without_their_spread_are_refused(kind: IndexKind, tmp_path: Path) -> None:
+    original = structure(kind, "cosine")
+    original.write(tmp_path)
+    path = tmp_path / "spread.f32"
+    content = path.read_bytes()
+    for wrong in (b"", content[:-4], content + bytes(4)):
+        path.write_bytes(wrong)
+        with pytest.raises(IndexDamaged, match="build it again"):
+            read(kind, tmp_path, vectors_of("cosine"), original.parameters, "cosine")
+    # As of a version that knew no such file.
+    path.unlink()
+    with pytest.raises(IndexDamaged, match="is not there; build it again"):
+        read(kind, tmp_path, vectors_of("cosine"), original.parameters, "cosine")

@@ -31,11 +31,15 @@ def rows(metric: str) -> tuple[Floats, NDArray[np.int64]]:
 
 @cache
 def structure(metric: str, left: int = PARAMETERS["left_permille"]) -> Approximate:
+    return built(rows(metric)[0], metric, PARAMETERS | {"left_permille": left})
+
+
+def built(vectors: Floats, metric: str, parameters: dict[str, int]) -> Approximate:
     return build(
         "ivf_flat",
-        rows(metric)[0],
+        vectors,
         metric=metric,
-        parameters=PARAMETERS | {"left_permille": left},
+        parameters=parameters,
         progress=lambda phase, done: None,
         cancelled=lambda: False,
         threads=1,
@@ -99,7 +103,43 @@ def test_queries_like_the_rows_look_into_few_lists(monkeypatch: pytest.MonkeyPat
         return found(self, queries, scored, lists, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Ivf, "_found", counted)
-    for queries, most in ((rows("cosine")[0][:200], 6), (between("cosine"), PARAMETERS["nlist"])):
+    for queries, most in ((rows("cosine")[0][:200], 6), (between("cosine"), 20)):
         looked.clear()
         structure("cosine").search(queries, K, 1)
         assert sum(looked) / 200 <= most
+
+
+def test_what_was_written_many_times_is_no_trouble() -> None:
+    rng = np.random.default_rng(0)
+    towards = np.zeros(40)
+    towards[20:] = 1 / np.sqrt(20)
+    wide = np.zeros((2000, 40))
+    wide[:, 20:] = 0.3 * towards[20:] + rng.normal(size=(2000, 20)) / np.sqrt(20)
+    copies = np.repeat(np.eye(40)[:20], 200, axis=0)
+    vectors = prepared(np.concatenate([copies, wide]).astype(np.float32)[rng.permutation(6000)], "cosine")
+    equal = np.concatenate([np.full(20, np.sqrt((1 - 0.25**2) / 20)), np.zeros(20)])
+    queries = equal + np.array([[0.2], [0.25], [0.3]]) * towards
+    asked = prepared(queries.astype(np.float32), "cosine")
+
+    index = built(vectors, "cosine", {"nlist": 60, "left_permille": 3})
+    found = [index.search(query[None], K, 1)[0][0] for query in asked]
+
+    np.testing.assert_allclose(found, nearest(asked, vectors, K, "cosine")[0], atol=1e-6)
+
+
+def test_one_query_that_needs_every_list_does_not_end_the_search_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    parts = [
+        rng.normal(size=(9000, 2)) * 0.5,
+        np.array([60, 0]) + rng.normal(size=(500, 2)) * [14, 2],
+        np.array([0, 60]) + rng.normal(size=(500, 2)) * 0.1,
+    ]
+    vectors = np.concatenate(parts).astype(np.float32)
+    index = built(vectors, "euclidean", {"nlist": 3, "left_permille": 3})
+    allowed = np.arange(len(vectors)) % 1000 > 0
+    queries = np.array([[x, 0] for x in (20, 22, 24, 26, 27, 28, 29)] + [[50, 50]], np.float32)
+
+    together = index.search(queries, K, 2, allowed)[0]
+
+    true = nearest(queries, vectors, K, "euclidean", allowed, half_squares_of(vectors))[0]
+    np.testing.assert_allclose(together, true, rtol=1e-4)

@@ -97,3 +97,15 @@ def test_it_is_unpacked_as_it_was_packed() -> None:
 def test_it_can_be_called_off() -> None:
     with pytest.raises(Cancelled):
         spread_of(cloud(direction(0), direction(1)), [np.arange(64)], direction(0)[None], "dot", lambda: True)
+
+
+def test_rows_that_were_written_last_are_looked_at_too() -> None:
+    # Between 64 and 127 rows, every second or none would be left out.
+    first, last = (
+        cloud(direction(0), direction(1), 70),
+        cloud(direction(0) + 2 * direction(5), direction(1), 40),
+    )
+    vectors = np.concatenate([first, last])
+    found = spread_of(vectors, [np.arange(110)], vectors.mean(axis=0)[None], "euclidean")
+    whole = ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1).mean()
+    np.testing.assert_allclose(found.square, whole, rtol=0.15)

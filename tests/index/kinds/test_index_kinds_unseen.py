@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -99,3 +100,11 @@ def test_a_better_kth_row_leaves_less_to_look_for() -> None:
     worth = unseen.worth(np.array([0.8], np.float32), most=1)
     assert (worth.queries.tolist(), worth.lists.tolist()) == ([0], [[0]])
     assert not len(unseen.worth(np.array([0.99], np.float32), most=1).queries)
+
+
+@pytest.mark.parametrize(("deviation", "kth"), [(0.0, 0.5), (np.inf, np.inf)])
+def test_a_list_of_which_no_number_comes_holds_nothing_better(deviation: float, kth: float) -> None:
+    means, deviations = np.array([[0.5]], np.float32), np.array([[deviation]], np.float32)
+    unseen = Unseen(means, deviations, np.array([9]), np.array([[-1]]), np.array([0.4], np.float32), 0.1)
+
+    assert not len(unseen.worth(np.array([kth], np.float32), most=8).queries)

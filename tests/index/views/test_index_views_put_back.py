@@ -145,3 +145,20 @@ def test_a_version_of_the_same_number_is_noticed_within_a_second(
     write(collection, a=60)
     clock.now += 1
     assert degrees(views.fresh(collection))["a"] == 60
+
+
+def test_an_older_version_is_of_the_history_that_there_is_where_the_lost_one_only_deleted(
+    collection: Collection, backup: Backup, load: Loads, clock: Clock
+) -> None:
+    views = viewing(load, clock)
+    collection.delete(["b"])
+    lost = collection.version
+    collection.delete(["c"])
+    views.fresh(collection)
+    assert names(views.at(collection, lost)) == {"a", "c"}
+    backup.put_back()
+    for name in ("a", "c"):
+        collection.delete([name])
+    write(collection, d=40)
+    views.fresh(collection)
+    assert names(views.at(collection, lost)) == {"b", "c"}

@@ -14,7 +14,7 @@ from trunkline_service.index.choosing.measuring import true_neighbours
 from trunkline_service.index.choosing.planning import plan
 from trunkline_service.index.choosing.trial import Trial
 from trunkline_service.index.kinds.building import Progress
-from trunkline_service.index.metric import MOST_VALUE
+from trunkline_service.index.metric import LEAST_VALUE, MOST_VALUE
 from trunkline_service.index.options import IndexOptions
 
 # Rows that tell how much more effort searches of more neighbours than were wished need.
@@ -61,8 +61,9 @@ def choose(
         return _flat(planned.reason)
     if not len(held_out):
         return _flat("there are no rows to measure recall with")
-    if metric != "cosine" and _beyond(vectors, MOST_VALUE):
-        return _flat(f"values beyond {MOST_VALUE:g} have products that single precision can't hold")
+    if metric != "cosine" and not LEAST_VALUE <= _largest(vectors) <= MOST_VALUE:
+        held = f"{LEAST_VALUE:g} to {MOST_VALUE:g}"
+        return _flat(f"single precision can't tell apart products of values beyond {held}")
     truth = true_neighbours(
         held_out,
         vectors,
@@ -108,6 +109,7 @@ def _with_levels(trial: Trial, choice: Choice, queries: NDArray[np.float32]) -> 
     return replace(choice, levels=tuple(levels))
 
 
-def _beyond(vectors: NDArray[np.float32], most: float) -> bool:
+def _largest(vectors: NDArray[np.float32]) -> float:
+    """The largest absolute value."""
     blocks = (vectors[start : start + _LOOKED_AT] for start in range(0, len(vectors), _LOOKED_AT))
-    return any(max(float(block.max()), -float(block.min())) > most for block in blocks)
+    return max(max(float(block.max()), -float(block.min())) for block in blocks)

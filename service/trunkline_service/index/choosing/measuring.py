@@ -58,10 +58,12 @@ class Measured:
     Attributes:
         recall: Against the truth.
         queries_per_s: Answered in a second, in batches of 64.
+        between: The recall of queries halfway between two rows, where that was measured.
     """
 
     recall: Recall
     queries_per_s: float
+    between: float = 0.0
 
 
 def true_neighbours(

@@ -97,7 +97,10 @@ class Trial:
         self.settings = tuned.settings
         if tuned.effort is None:
             slow = f" at {_times(times)} the throughput of exact search"
-            self.failures.append(f"{kind} finds {recall.measured:.4f} of the {recall.k} nearest{slow}")
+            between = f", {tuned.best.between:.4f} between two rows" if tuned.best.between else ""
+            self.failures.append(
+                f"{kind} finds {recall.measured:.4f} of the {recall.k} nearest{between}{slow}"
+            )
         elif self.best is None or rate > self._rate:
             self._rate = rate
             reason = (
@@ -171,8 +174,9 @@ class Trial:
             if not graph or found.recall.low < wanted:
                 return found
             # Lists see that a query is unlike the rows, and look further; a graph has to be ready for it.
-            between = self._share(approximate, self.between(self.truth.k), effort)
-            return found if between >= wanted else replace(found, recall=replace(found.recall, low=between))
+            found = replace(found, between=self._share(approximate, self.between(self.truth.k), effort))
+            lacks = found.between < wanted
+            return replace(found, recall=replace(found.recall, low=found.between)) if lacks else found
 
         automatic = self.options.kind == "auto"
         wanted = self.options.recall

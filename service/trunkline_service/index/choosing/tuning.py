@@ -71,7 +71,8 @@ def tune(
 
 
 def _stuck(seen: dict[int, Measured]) -> bool:
-    recalls = [one.recall.measured for one in seen.values()]
+    # Where the one has reached 1, the other may still grow.
+    recalls = [one.recall.measured + one.between for one in seen.values()]
     return len(recalls) > 2 and recalls[-1] - recalls[-3] < _NOTHING_MORE
 
 

@@ -119,7 +119,8 @@ class Ivf:
         lists = self._first_lists(scored, first, wanted)
         selected = selector(first.allowed)
         scores, positions = self._found(queries, scored, lists, selected, wanted, k)
-        if lists.shape[1] == len(self._lists) or (positions[:, -1] < 0).all():
+        everywhere = lists.shape[1] == len(self._lists) and bool((lists >= 0).all())
+        if everywhere or (positions[:, -1] < 0).all():
             return scores, positions
         means, deviations = self._lists.expected(scored, self._spread)
         unseen = Unseen(means, deviations, first.rows, lists, self._kth(scores), self._left * k)

@@ -114,19 +114,21 @@ class Lists:
             Their mean and their standard deviation, float32 (Q, nlist); of ``euclidean`` minus the squared distance.
         """
         # Of a row x = c + r, q.x is q.c and what q.r adds; |q - x|^2 is |q - c|^2, |r|^2, and twice (c - q).r.
-        directed = spread.directed
-        along = scored.moved @ spread.directions
-        if not self._euclidean:
-            own = np.einsum("ij,ij->i", scored.moved, scored.moved)[:, None]
-            variances = spread.rest * own
+        # Variances too large for single precision are infinite: such a list is looked into.
+        with np.errstate(over="ignore", invalid="ignore"):
+            directed = spread.directed
+            along = scored.moved @ spread.directions
+            if not self._euclidean:
+                own = np.einsum("ij,ij->i", scored.moved, scored.moved)[:, None]
+                variances = spread.rest * own
+                variances[:, directed] += spread.main[directed] * along**2
+                return scored.scores * spread.shrink, np.sqrt(variances, out=variances)
+            apart = self._squared(scored, scored.scores)
+            along -= np.einsum("ji,ji->i", self._turned[:, directed], spread.directions)
+            variances = spread.rest * apart
             variances[:, directed] += spread.main[directed] * along**2
-            return scored.scores * spread.shrink, np.sqrt(variances, out=variances)
-        apart = self._squared(scored, scored.scores)
-        along -= np.einsum("ji,ji->i", self._turned[:, directed], spread.directions)
-        variances = spread.rest * apart
-        variances[:, directed] += spread.main[directed] * along**2
-        variances = 4 * variances + spread.square_variance
-        return -(apart + spread.square), np.sqrt(variances, out=variances)
+            variances = 4 * variances + spread.square_variance
+            return -(apart + spread.square), np.sqrt(variances, out=variances)
 
     def _squared(self, scored: Scored, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         squares = np.einsum("ij,ij->i", scored.moved, scored.moved)[:, None]

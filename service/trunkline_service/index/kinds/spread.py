@@ -99,7 +99,7 @@ def spread_of(
     for start in range(0, len(members), _BLOCK):
         if cancelled():
             raise Cancelled("the build of the index was cancelled; nothing was kept")
-        chosen = [rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE] for rows in members[start : start + _BLOCK]]
+        chosen = [_some(rows) for rows in members[start : start + _BLOCK]]
         blocks.append(_of_block(vectors, chosen, centroids[start : start + _BLOCK], metric))
     found = Spread.unpacked(np.concatenate(blocks))
     # Of a single row nothing can be told: it is taken to lie as the others do.
@@ -108,6 +108,13 @@ def spread_of(
         for values in (found.square, found.square_variance, found.main, found.rest):
             values[few] = np.median(values[~few])
     return found
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Up to 64 of a list's rows, evenly: they stand in the order they were written, and what came last may be another
+    kind of picture."""
+    count = min(len(rows), _SAMPLE)
+    return rows[np.arange(count) * len(rows) // max(1, count)]
 
 
 def _of_block(vectors: Floats, chosen: Sequence[NDArray[np.int64]], centroids: Floats, metric: str) -> Floats:
@@ -136,7 +143,8 @@ def _of_block(vectors: Floats, chosen: Sequence[NDArray[np.int64]], centroids: F
     even = whole < _STANDS_OUT * rest
     rest[even], main[even], direction[even] = whole[even], 0, 0
     numbers = (shrink, mean_square, square_variance, main, rest)
-    return np.concatenate([np.stack(numbers, axis=1), direction], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.concatenate([np.stack(numbers, axis=1), direction], axis=1).astype(np.float32)
 
 
 def _main_direction(left: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:

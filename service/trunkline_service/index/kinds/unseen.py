@@ -57,7 +57,8 @@ class Unseen:
         means[asked, seen[asked, places]] = -np.inf
         # Lists that are farther away hold next to nothing of it, all together.
         far = np.float32(_deviations_to(left * _NOTHING / max(1, int(rows.sum()))))
-        at = np.flatnonzero(means > kth[:, None] - far * deviations)
+        with np.errstate(invalid="ignore"):
+            at = np.flatnonzero(means > kth[:, None] - far * deviations)
         self._query, self._list = np.divmod(at, means.shape[1])
         self._mean = means.ravel()[at]
         self._deviation = deviations.ravel()[at]
@@ -72,8 +73,11 @@ class Unseen:
             most: The most lists of a query.
 
         """
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             away = (kth[self._query] - self._mean) / self._deviation
+        # No number comes of a list of equal rows that are as good as the k-th, or of one too wide for single
+        # precision once its query is done: nothing better is there for it.
+        away = np.nan_to_num(away, nan=_FAR, posinf=_FAR, neginf=-_FAR)
         step = np.rint(np.clip(away, -_FAR, _FAR) * _STEPS).astype(np.int64)
         better = self._rows * _ABOVE[step + len(_ABOVE) // 2]
         total = np.bincount(self._query, better, minlength=len(kth))

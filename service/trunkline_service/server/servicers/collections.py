@@ -10,13 +10,13 @@ import grpc
 
 from trunkline_protos.v1 import collections_pb2, collections_pb2_grpc
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.declared import meant_space
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
 from trunkline_service.errors import FailedPrecondition, InvalidArgument, SpaceMismatch
 from trunkline_service.server import collection_converters, converters, row_converters, scanning
 from trunkline_service.server.servicers.calls import caller_of
 from trunkline_service.workspace import Workspace
-from trunkline_service.workspace.declared import meant_space
 
 # Of one request, whose rows are held as objects beside the message; some hundred megabytes.
 _MOST_ROWS = 100_000
