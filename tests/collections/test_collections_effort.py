@@ -15,6 +15,7 @@ from trunkline_service.collections.effort import (
     MAX_DEPTH,
     MAX_JOINS,
     MAX_LENGTH,
+    MAX_LISTED,
     MAX_OPERATORS,
     MAX_TEXT,
     MAX_VALUES,
@@ -23,6 +24,7 @@ from trunkline_service.collections.filters import bind
 from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.store import CollectionStore
+from trunkline_service.collections.tokens import Bound
 from trunkline_service.errors import InvalidArgument
 
 
@@ -66,7 +68,9 @@ LONGER = {
     "subscripts": "id" + "[1]" * 400 + " = 'a'",
     "fields": "id" + ".a" * 400 + " = 'a'",
     "list of columns": f"array_has([{','.join(['id'] * 20)}], 'a')",
-    "list of numbers": f"array_has([{','.join(['1'] * 200)}], n)",
+    "list of numbers": f"array_has([{','.join(['1'] * (MAX_LISTED + 2))}], n)",
+    "list of a function": f"array_has(`make_array` ({','.join('1' * (MAX_LISTED + 2))}), n)",
+    "list of columns of a function": f"array_has(make_array({','.join(['id'] * 20)}), 'a')",
     "arguments": f"n = greatest({','.join(['1'] * 200)})",
     "signs": "n = " + "- " * 400 + "1",
     "listed signs": "n IN (" + "- " * 400 + "1)",
@@ -139,7 +143,7 @@ def test_a_list_of_literals_may_be_long(collection: Collection) -> None:
     assert bind(f"t IN ({times})") == f"(t IN ({times}))"
     # What was bound can be bound again.
     values: list[Scalar] = [datetime(2026, 5, 1, tzinfo=UTC)] * 1000
-    bound = bind(f"t IN ({', '.join('?' * 1000)})", values)
+    bound = str(bind(f"t IN ({', '.join('?' * 1000)})", values))
     assert bind(bound) == f"({bound})"
 
 
@@ -150,11 +154,42 @@ def test_a_list_holds_so_many_values_and_the_message_says_how_many(collection: C
     values: list[Scalar] = [-at for at in range(MAX_VALUES + 1)]
     asked = f"n IN ({','.join('?' * MAX_VALUES)})"
     assert len(collection.matrix(asked, parameters=values[:-1])) == 1
-    bound = bind(asked, values[:-1])
+    bound = str(bind(asked, values[:-1]))
     assert bind(bound) == f"({bound})"
     with pytest.raises(InvalidArgument, match="has more than 65,536 values; ask several times") as caught:
         bind(f"n IN ({','.join('?' * len(values))})", values)
     assert "IN (?, ?, ...)" not in caught.value.message
+
+
+@pytest.mark.parametrize("brackets", [("[", "]"), ("make_array(", ")"), ("Make_Array (", ")")])
+def test_values_between_square_brackets_are_no_operators(
+    collection: Collection, brackets: tuple[str, str]
+) -> None:
+    opening, closing = brackets
+    collection.upsert([Row("5", np.ones(4, np.float32), metadata={"n": 5})], space_id="sp1-a", decode="exact")
+    numbers: list[Scalar] = list(range(MAX_LISTED))
+    asked = f"array_has({opening}{', '.join('?' * MAX_LISTED)}{closing}, n)"
+    assert len(collection.matrix(asked, parameters=numbers)) == 1
+    with pytest.raises(InvalidArgument, match="more than 1,024 values in square brackets"):
+        bind(f"{asked} OR {asked}", numbers * 2)
+
+
+def test_what_is_bound_is_not_held_against_the_limits_again() -> None:
+    longest = "(" * MAX_DEPTH + "n = ?" + ")" * MAX_DEPTH
+    bound = bind(longest, [1])
+    assert bind(bound) is bound
+    assert bound.written == longest
+    # What the service adds to it.
+    assert bind(Bound(f"({bound} AND status = 'ok')")) == f"({bound} AND status = 'ok')"
+    with pytest.raises(InvalidArgument, match="brackets more than 12 deep"):
+        bind(str(bound))
+    with pytest.raises(InvalidArgument, match="1 parameter, but those of the condition are in place"):
+        bind(bound, [1])
+
+
+def test_a_bound_condition_is_quoted_as_it_was_written(collection: Collection) -> None:
+    with pytest.raises(InvalidArgument, match=r"^where 'colour = \?' can't be used"):
+        collection.row_ids(bind("colour = ?", ["red"]))
 
 
 LONG = "x" * (MAX_TEXT + 1)

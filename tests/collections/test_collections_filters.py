@@ -150,7 +150,7 @@ def test_what_could_end_a_condition_early_is_refused(stored: Collection, where: 
 
 
 def test_a_question_mark_inside_quotes_and_comments_is_none_of_the_parameters() -> None:
-    assert bind("a = '?' AND \"b?\" = 1 AND `c?` = ? -- ?", [3]) == "(a = '?' AND \"b?\" = 1 AND `c?` = 3  )"
+    assert bind("a = '?' AND b = \"b?\" AND `c?` = ? -- ?", [3]) == "(a = '?' AND b = \"b?\" AND `c?` = 3  )"
     assert bind("a = ?/* ? */", ["?"]) == "(a = '?' )"
 
 

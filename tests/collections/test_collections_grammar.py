@@ -37,6 +37,8 @@ CALLS = {
     "array_has": "array_has(['Ab'], s)", "array_contains": "array_contains(['Ab'], s)",
     "array_has_any": "array_has_any(['Ab', 'x'], [s])", "array_has_all": "array_has_all(['Ab', 'x'], [s])",
     "array_length": "array_length(embedding) = 4", "array_position": "array_position(['x', 'Ab'], s) = 2",
+    "array_element": "array_element([s, 'x'], 2) = 'x'", "list_has": "list_has(['Ab'], s)",
+    "list_contains": "list_contains(['Ab'], s)", "make_array": "array_has(make_array('Ab', 'x'), s)",
     "cardinality": "cardinality([n, 1]) = 2", "empty": "NOT empty([n])",
 }  # fmt: skip
 
@@ -76,7 +78,8 @@ def test_another_function_is_refused_by_its_name_with_those_that_there_are(where
 
 @pytest.mark.parametrize(
     "where",
-    ["n IN (1, -4)", "n in(-4)", "NOT (n = 1)", "n = 1 OR(n = -4)", "n = -4 AND (true)", "cast(n as int) = -4",
+    ["n IN (1, -4)", "n in(-4)", "NOT (n = 1)", "n = 1 OR(n = -4)", "n = -4 AND (true)", "cast(n as int) = -4", "cast(n as float(24)) = -4",
+     "cast(n as double) = -4", "cast(n as FLOAT) = -4",
      "try_cast(n AS decimal(10, 2)) = -4", "n BETWEEN (-5) AND (-3)", "s LIKE ('A%')", "s LIKE'A%'",
      "n IS DISTINCT FROM (1)", "t = timestamp'2026-05-01 00:00:00'", "t::date = date '2026-05-01'",
      "n::double = -4 AND embedding[1] = 1", "-n = 4", "n <= - 4", "n % 3 = -1 AND n / 2 = -2 AND n != 1",
@@ -116,6 +119,31 @@ def test_a_text_of_another_notation_is_refused(prefix: str, text: str) -> None:
 def test_a_parameter_stands_where_a_value_may(where: str, said: str, value: Scalar) -> None:
     with pytest.raises(InvalidArgument, match=said):
         bind(where, [value] * where.count("?"))
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["\"s\" <> 'x'", "\"s\"<>'x'", "n = -4 AND \"s\" = 'Ab'", "NOT \"s\" = 'x'", "n = 1 OR \"s\" IS NOT NULL",
+     "\"s\" /* , */ in ('Ab')", "\"s\" NOT IN ('x')", "(\"s\") <> 'x'", "NOT ((\"s\" )) like 'A%'",
+     "(n = -4 or (\"s\" >= ?))", "\"n\" BETWEEN 1 AND 2", "CASE WHEN \"s\" = 'x' THEN true END",
+     "coalesce(\"s\" <> 'x', true)", "\"it\"\"s\" != 'x'"],
+)  # fmt: skip
+def test_a_name_in_double_quotes_is_refused_where_it_is_compared(where: str) -> None:
+    with pytest.raises(
+        InvalidArgument,
+        match="is a text to Lance and no column; a name stands in backticks, a text in single",
+    ):
+        bind(where, ["x"] * where.count("?"))
+
+
+@pytest.mark.parametrize(
+    "where",
+    ['s = "Ab"', 's = "Ab" AND n = -4', 's IN ("Ab", "x") AND n = -4', '(s = ("Ab")) IS TRUE', 's LIKE "A%"',
+     's BETWEEN "A" AND "B" AND n = -4', 'coalesce(label, "none") = \'none\'', 'lower("AB") <> s',
+     'array_has(["Ab"], s) IS TRUE', 's IN ("Ab") IS TRUE', '"Ab" || s = \'AbAb\''],
+)  # fmt: skip
+def test_a_text_in_double_quotes_is_compared_with(filled: Collection, where: str) -> None:
+    assert len(filled.row_ids(where)) == 1
 
 
 def test_a_comment_that_is_not_closed_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
@@ -46,6 +47,28 @@ def test_labels_are_set_by_id_in_one_commit_and_nothing_else_changes(filled: Col
         same = {"embedding": None, "label": None}
         assert vars(old) | same == vars(new) | same
     assert filled.relabel({}) == 0
+
+
+@pytest.mark.parametrize("there", [[], ["c"], ["b", "e"]])
+def test_of_many_ids_few_may_be_there_and_they_are_looked_for_in_one_pass(
+    filled: Collection, there: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[object] = []
+    scanner = lance.LanceDataset.scanner
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        scans.append(options)
+        return scanner(self, *arguments, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "scanner", counted)
+    ids = [*(f"absent{at}" for at in range(10_000)), *there]
+    version = filled.version
+    assert filled.relabel(dict.fromkeys(ids, "x")) == len(there)
+    assert filled.version == version + bool(there)
+    assert filled.delete(ids) == len(there)
+    assert filled.version == version + 2 * bool(there)
+    assert len(scans) == 2
+    assert labels_of(filled).keys() == {"a", "b", "c", "e"} - set(there)
 
 
 def test_any_column_of_people_can_be_set(filled: Collection) -> None:

@@ -109,7 +109,14 @@ def test_a_day_with_a_collection(run, home):
     assert "day" not in {info["name"] for info in run("list")}
 
 
-@pytest.mark.parametrize("condition", [(), ("--where", "n > ? AND label IS NOT NULL", "--param", "1")])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        (),
+        ("--where", "n > ? AND label IS NOT NULL", "--param", "1"),
+        ("--where", "(" * 12 + "n > -1" + ")" * 12),
+    ],
+)
 def test_an_export_over_the_server_is_the_one_of_its_folder(run, home, condition):
     assert run("export", "photos", "--to", "far.parquet", *condition) == {
         **run("export", "photos", "--to", "near.parquet", *condition, over=False),

@@ -6,8 +6,9 @@ import gc
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 from tests.index.points import SPEC, write
 
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.filters import bind
+from trunkline_service.collections.metadata import Scalar
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.store import CollectionStore
+from trunkline_service.collections.tokens import Bound
 from trunkline_service.errors import InvalidArgument, StorageError
 from trunkline_service.index import selecting
 from trunkline_service.index.following import flat_view, follow
@@ -105,6 +109,59 @@ def test_a_condition_is_asked_of_the_store_once_a_version(
     selector.forget(view.uid)
     selector.masks(collection, anew, "label = ?", ["a"])
     assert resolved() == 5
+
+
+def test_a_condition_that_is_kept_is_not_bound_again(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(where: str, parameters: Sequence[Scalar]) -> Bound:
+        calls.append(where)
+        return bind(where, parameters)
+
+    monkeypatch.setattr(selecting, "bind", counted)
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    first = selector.masks(collection, view, "label IN (?, ?)", ("a", "c"))
+    assert selector.masks(collection, view, "label IN (?, ?)", ["a", "c"]) is first
+    assert calls == ["label IN (?, ?)"]
+
+
+def test_what_does_not_pass_is_refused_each_time(collection: Collection) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    asked = "embedded_at > ? AND label <> ?"
+    assert selector.masks(collection, view, asked, [moment, "\U00010000"]) is not None
+    refused: list[tuple[list[Any], str]] = [
+        ([moment.replace(tzinfo=None), "\U00010000"], "no time zone"),
+        ([moment, "\ud800\udc00"], "no valid Unicode"),
+        ([moment, ["a"]], "type list"),
+        ([moment, {"a"}], "type set"),
+        ([moment, b"a"], "type bytes"),
+        ([moment], "takes 2 parameters"),
+    ]
+    for _ in range(2):
+        for values, said in refused:
+            with pytest.raises(InvalidArgument, match=said):
+                selector.masks(collection, view, asked, values)
+    with pytest.raises(InvalidArgument, match="no condition"):
+        selector.masks(collection, view, None, ["a"])
+
+
+def test_values_of_another_type_are_another_condition(
+    collection: Collection, resolved: Callable[[], int]
+) -> None:
+    selector = Selector()
+    view = flat_view(collection.fragments())
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    values: list[Scalar] = [None, True, 1, 1.0, "1", "true", moment, moment.isoformat(), np.float64(1)]
+    for value in values:
+        selector.masks(collection, view, "? IS NULL", [value])
+    assert resolved() == len(values)
+    selector.masks(collection, view, "? IS NULL", [moment])
+    assert resolved() == len(values)
 
 
 def test_only_the_latest_conditions_are_kept(

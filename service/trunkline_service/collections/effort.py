@@ -20,18 +20,28 @@ MAX_VALUES = 64 * 1024
 """Literals and parameters of a condition."""
 MAX_JOINS = 8
 """``||``, and commas of columns in square brackets: each makes a text or list longer, for 8,192 rows at a time."""
+MAX_LISTED = 1024
+"""Literals and parameters in square brackets and ``make_array``, less one for each of these.
+
+Some functions (``array_has_all``, ``array_position``) get such a list for each of 8,192 rows: one of 16,000 numbers
+took 2 GB.
+"""
 MAX_TEXT = 4096
 """Characters of the texts that a condition computes with: functions and ``||`` make 8,192 copies of each.
 
 Without functions and ``||``, texts are compared as they are, and have no limit; nor have those of an IN list.
 """
 
+_ARRAYS = frozenset(["[", "list"])
+_LISTS = _ARRAYS.union(["in"])
+
 
 class Effort:
     """Adds up what a condition asks for, piece by piece, and refuses what is more than DataFusion can take.
 
     An operator is a sign, or whatever follows an operand without a sign: ``IS`` after a column, ``AND`` after a
-    literal. A comma is one too, save after a literal and a parameter in an IN list: those may be many.
+    literal. A comma is one too, save after a literal and a parameter in an IN list, square brackets and
+    ``make_array``: those may be many.
 
     Args:
         where: The whole condition, for messages.
@@ -39,9 +49,9 @@ class Effort:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._operators = self._length = self._values = self._joins = self._text = 0
+        self._operators = self._length = self._values = self._joins = self._text = self._listed = 0
         self._computes = False
-        # Of the brackets that are open: "[", "in", "call", or "(" for any other.
+        # Of the brackets that are open: "[", "list" of make_array, "in", "call", or "(" for any other.
         self._open: list[str] = []
         # Whether all that the innermost bracket holds so far is one number with its sign, and the length before it.
         self._number_alone = False
@@ -120,9 +130,10 @@ class Effort:
         if sign in ")]":
             self._closed(sign)
         elif sign == ",":
-            listed = self._open[-1:] == ["in"] and self._before == "value"
-            self._operators += not listed
-            self._joins += self._open[-1:] == ["["] and self._before == "operand"
+            inside, value = self._open[-1] if self._open else "", self._before == "value"
+            self._operators += not (value and inside in _LISTS)
+            self._listed += value and inside in _ARRAYS
+            self._joins += self._before == "operand" and inside in _ARRAYS
             self._before, self._begins, self._number_alone = "", True, False
         else:
             self._joins += sign == "||"
@@ -142,7 +153,7 @@ class Effort:
             self._open.append("[")
         elif self._word and is_call(self._word):
             self._computes = True
-            self._open.append("call")
+            self._open.append("list" if self._word.strip("`") == "make_array" else "call")
         else:
             self._open.append("in" if self._word == "in" else "(")
         self._before, self._begins, self._signed, self._number_alone = "", True, False, False
@@ -178,6 +189,11 @@ class Effort:
             raise self._more(
                 f"than {MAX_VALUES:,} values; ask several times with a part of them each, or mark those rows in a "
                 "column of their own"
+            )
+        if self._listed >= MAX_LISTED:
+            raise self._more(
+                f"than {MAX_LISTED:,} values in square brackets; ask several times with a part of them each, or mark "
+                "those rows in a column of their own"
             )
         if self._length > MAX_LENGTH:
             raise self._more(

@@ -12,11 +12,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import overload
 
 from trunkline_service.collections.effort import Effort
 from trunkline_service.collections.grammar import Grammar
 from trunkline_service.collections.metadata import Scalar
-from trunkline_service.collections.tokens import shown, tokens
+from trunkline_service.collections.tokens import Bound, shown, tokens
 from trunkline_service.errors import InvalidArgument
 
 _LEAST_INT = -(2**63)
@@ -25,8 +26,15 @@ _INT64 = range(_LEAST_INT, 2**63)
 _NEUTRAL = "(,)"
 
 
-def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
+@overload
+def bind(where: str, parameters: Sequence[Scalar] = ...) -> Bound: ...
+@overload
+def bind(where: str | None, parameters: Sequence[Scalar] = ...) -> Bound | None: ...
+def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> Bound | None:
     """A condition with its parameters put in, enclosed in parentheses; None for no condition.
+
+    What is bound already comes back as it is, so the limits hold for what a caller wrote, and not for what the
+    service put beside it.
 
     Args:
         where: An SQL condition over a collection's columns; each ``?`` outside quotes is a parameter.
@@ -43,6 +51,10 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
     if not _is_unicode(where):
         raise InvalidArgument(f"where {shown(where)} is no valid Unicode text; escape it")
     values = list(parameters)
+    if isinstance(where, Bound):
+        if values:
+            raise InvalidArgument(f"{_counted(len(values))}, but those of the condition are in place")
+        return where
     used = 0
     grammar, effort = Grammar(where), Effort(where)
     text = _Text()
@@ -61,7 +73,7 @@ def bind(where: str | None, parameters: Sequence[Scalar] = ()) -> str | None:
     if used != len(values):
         raise _wrong_count(where, len(values))
     effort.finish()
-    return f"({text})"
+    return Bound(f"({text})", where)
 
 
 class _Text:

@@ -18,16 +18,21 @@ FUNCTIONS = frozenset([
     "exp", "ln", "log", "log2", "log10", "isnan", "greatest", "least", "date_part", "date_trunc", "to_date",
     "to_timestamp", "to_timestamp_seconds", "to_timestamp_millis", "to_timestamp_micros", "to_unixtime", "coalesce",
     "nullif", "ifnull", "nvl", "array_has", "array_contains", "array_has_any", "array_has_all", "array_length",
-    "array_position", "cardinality", "empty",
+    "array_position", "array_element", "cardinality", "empty", "list_has", "list_contains", "make_array",
 ])  # fmt: skip
 """Of a condition, in lower case."""
 _BEFORE_VALUES = frozenset([
     "and", "or", "not", "is", "from", "like", "ilike", "rlike", "regexp", "similar", "to", "escape", "between", "xor",
     "div", "case", "when", "then", "else",
 ])  # fmt: skip
-_TYPES = ("decimal", "numeric", "timestamp", "datetime")
+_TYPES = ("decimal", "numeric", "timestamp", "datetime", "float", "double")
 # What a bracket may follow that is no function.
 _BEFORE_BRACKETS = _BEFORE_VALUES.union(["in", "cast", "try_cast"], _TYPES)
+# What stands on the left of a comparison begins at one of them.
+_BEFORE_OPERANDS = frozenset(["(", "[", ",", "and", "or", "not", "xor", "case", "when", "then", "else"])
+_COMPARING = frozenset([
+    "=", "<>", "!=", "<", "<=", ">", ">=", "is", "in", "not", "like", "ilike", "rlike", "regexp", "similar", "between",
+])  # fmt: skip
 # They are read as functions without brackets.
 _CLOCKS = frozenset(["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"])
 _SIGNS = frozenset(["<=", ">=", "<>", "!=", "||", "::", *"()[],.+-*/%=<>"])
@@ -47,6 +52,10 @@ class Grammar:
         self._where = where
         self._before: Token | None = None
         self._apart = True
+        # What stands in double quotes where a column is meant, if its comparison comes next.
+        self._named: str | None = None
+        # Whether the innermost bracket that was opened last encloses an operand, and no function's.
+        self._plain = False
 
     def see(self, token: Token) -> None:
         """The next piece.
@@ -57,6 +66,7 @@ class Grammar:
         if token.kind == "blank":
             self._apart = True
             return
+        self._compared(token)
         if token.kind == "sign":
             self._sign(token.text)
         elif token.kind == "parameter":
@@ -68,6 +78,23 @@ class Grammar:
                 f"{token.text!r} gives something else each time, and answers are kept; send the moment as a parameter"
             )
         self._before, self._apart = token, False
+
+    def _compared(self, token: Token) -> None:
+        """Refuses ``"label" <> 'rose'``, which compares two texts and lets every row through."""
+        if self._named is not None and token.text.lower() in _COMPARING:
+            raise self._wrong(
+                f"{shown(self._named)} is a text to Lance and no column; a name stands in backticks, a text in single "
+                "quotes"
+            )
+        begins = self._before is None or self._before.text.lower() in _BEFORE_OPERANDS
+        enclosed = self._before is not None and self._before.text == "("
+        if token.text.startswith('"'):
+            self._named = token.text if begins else None
+            self._plain = self._plain and enclosed
+        elif token.text == "(":
+            self._plain = begins and (self._plain or not enclosed)
+        elif token.text != ")" or not self._plain:
+            self._named = None
 
     def _sign(self, sign: str) -> None:
         if sign in _OPEN:

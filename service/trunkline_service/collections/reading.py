@@ -12,6 +12,8 @@ from trunkline_service.collections.rows import Row
 from trunkline_service.errors import InvalidArgument
 
 _IDS_PER_FILTER = 4096
+# What is looked for is made a table of hashes for each batch.
+_IDS_AT_ONCE = 65_536
 
 
 def find(handle: Handle, ids: Sequence[str], version: int | None) -> dict[str, Row]:
@@ -28,22 +30,33 @@ def find(handle: Handle, ids: Sequence[str], version: int | None) -> dict[str, R
 
 def existing_ids(snapshot: Snapshot, ids: Sequence[str]) -> set[str]:
     """Those of the ids that have a row, of either status; may raise Lance's own errors."""
-    found: set[str] = set()
-    for start in range(0, len(ids), _IDS_PER_FILTER):
-        condition = any_of("id", ids[start : start + _IDS_PER_FILTER])
-        found.update(snapshot.dataset.to_table(columns=["id"], filter=condition).column("id").to_pylist())
-    return found
+    if len(ids) > _IDS_PER_FILTER:
+        return {row_id for part in _among(snapshot, ids) for row_id in part.to_pylist()}
+    found = snapshot.dataset.to_table(columns=["id"], filter=any_of("id", ids)) if ids else None
+    return set() if found is None else set(found.column("id").to_pylist())
 
 
 def any_exists(snapshot: Snapshot, ids: Sequence[str]) -> bool:
     """Whether any of the ids has a row, of either status; may raise Lance's own errors."""
-    parts = (ids[start : start + _IDS_PER_FILTER] for start in range(0, len(ids), _IDS_PER_FILTER))
-    return any(any_matches(snapshot, any_of("id", part)) for part in parts)
+    if len(ids) > _IDS_PER_FILTER:
+        return any(len(part) for part in _among(snapshot, ids))
+    return bool(ids) and any_matches(snapshot, any_of("id", ids))
 
 
 def any_matches(snapshot: Snapshot, condition: str) -> bool:
     """Whether a bound condition lets any row through; may raise Lance's own errors."""
     return bool(snapshot.dataset.to_table(columns=["id"], filter=condition, limit=1).num_rows)
+
+
+def _among(snapshot: Snapshot, ids: Sequence[str]) -> Iterator[Any]:
+    """Those of many ids that have a row, a batch at a time: one pass over the ids, however many are asked for."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(ids, snapshot.dataset.schema.field("id").type)
+    for batch in snapshot.dataset.scanner(columns=["id"], batch_size=_IDS_AT_ONCE).to_batches():
+        stored = batch.column("id")
+        yield stored.filter(pc.is_in(stored, wanted))
 
 
 def scan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from trunkline_service.errors import InvalidArgument
 
@@ -36,6 +36,25 @@ class Token(NamedTuple):
     kind: str
 
 
+class Bound(str):
+    """A condition with its values in place, that was found to be within the limits of one.
+
+    The service puts its own beside it: ``Bound(f"{condition} AND status = 'ok'")`` is taken as it is, since what
+    was added is little, and its author is not told of limits that others reached.
+
+    Attributes:
+        written: As its author wrote it, for messages.
+    """
+
+    written: str
+
+    def __new__(cls, text: str, written: str | None = None) -> Self:
+        """The condition, and how it was written where that is another text."""
+        made = super().__new__(cls, text)
+        made.written = text if written is None else written
+        return made
+
+
 def tokens(where: str) -> Iterator[Token]:
     """All of a condition, in order: joined, they are the condition."""
     for found in _TOKEN.finditer(where):
@@ -44,7 +63,8 @@ def tokens(where: str) -> Iterator[Token]:
 
 def shown(where: str) -> str:
     """A condition as messages quote it: its beginning, where it is long."""
-    return repr(where if len(where) <= _SHOWN else f"{where[:_SHOWN]}...")
+    text = where.written if isinstance(where, Bound) else where
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def unmatched(where: str) -> InvalidArgument:

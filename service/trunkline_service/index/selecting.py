@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from trunkline_service.collections.collection import Collection
@@ -20,7 +22,7 @@ _MIB = 1024 * 1024
 
 
 class _Key(NamedTuple):
-    """A condition of a version; its SHA-256, since its text may hold values of many megabytes."""
+    """A condition of a version; its digest, since its values may have many megabytes."""
 
     uid: str
     version: int
@@ -61,15 +63,16 @@ class Selector:
             InvalidArgument: A condition that can't be used, or a version that was removed meanwhile.
             StorageError: Another collection took the name meanwhile.
         """
-        condition = bind(where, parameters)
-        if condition is None or where is None:
+        if where is None:
+            bind(where, parameters)
             return None
-        key = _Key(view.uid, view.version, hashlib.sha256(condition.encode()).digest())
+        key = _Key(view.uid, view.version, _digest(where, parameters))
         with self._lock:
             known = self._find(key, view)
         if known is not None:
             return known
-        row_ids = collection.row_ids(where, version=view.version, parameters=parameters)
+        # Bound only here: 10,000 parameters take some 100 ms. What does not pass is never kept.
+        row_ids = collection.row_ids(bind(where, parameters), version=view.version)
         # Rows of another collection have the same numbers. A uid never comes back, so all was read of this one.
         check_same(view, collection.name, collection.revision.uid)
         masks = view.masks_of(row_ids)
@@ -102,6 +105,23 @@ class Selector:
         while len(self._known) > _KEPT or sum(kept.nbytes for kept in self._known.values()) > self._max_bytes:
             self._known.popitem(last=False)
         return masks
+
+
+def _digest(where: str, parameters: Sequence[Scalar]) -> bytes:
+    """SHA-256 of a condition and its parameters, another one for values of other types.
+
+    Raises:
+        InvalidArgument: A parameter that is no value.
+    """
+    kinds = [type(value).__name__ for value in parameters]
+    try:
+        text = json.dumps([where, kinds, list(parameters)], ensure_ascii=False, default=datetime.isoformat)
+    except (TypeError, ValueError):
+        # Of no type that a value has, which this says.
+        bind(where, parameters)
+        raise
+    # Text that is no Unicode is told apart as well, and refused when it is bound.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def check_same(view: View, name: str, uid: str) -> None:

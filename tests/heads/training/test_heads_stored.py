@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.effort import MAX_DEPTH
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
@@ -154,6 +155,15 @@ def test_nothing_but_a_test_split(store: CollectionStore, fill: Fill) -> None:
         NotEnoughData, match="all 4 rows of collection 'photos' that have a target are of the test"
     ):
         training_set(store, "photos")
+
+
+def test_a_condition_as_long_as_is_allowed_has_room_for_the_target(
+    store: CollectionStore, fill: Fill
+) -> None:
+    fill(labelled("a", None, "b", "a", "b"))
+    longest = "(" * MAX_DEPTH + "size IS NULL" + ")" * MAX_DEPTH
+    assert training_set(store, "photos", where=longest).ids == ("id0", "id2", "id3", "id4")
+    assert tuple(unlabelled(store, "photos", where=longest).ids) == ("id1",)
 
 
 def test_a_version_and_a_condition(store: CollectionStore, fill: Fill) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from trunkline_service.collections.collection import Collection
+from trunkline_service.collections.effort import MAX_DEPTH, MAX_OPERATORS
 from trunkline_service.collections.rows import Row
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.collections.store import CollectionStore
-from trunkline_service.errors import Cancelled
+from trunkline_service.errors import Cancelled, InvalidArgument
 from trunkline_service.index import shaping
 from trunkline_service.index.lance.searching import LanceSearch
 from trunkline_service.index.query import SearchOptions
@@ -49,6 +50,17 @@ def test_a_column_may_have_any_name(collection: Collection, column: str, k: int,
         [hit.id for hit in hits] for hits in flat.hits
     ]
     assert [hit.group for hit in outcome.hits[0]].count("few") == per_group
+
+
+def test_a_condition_as_long_as_is_allowed_has_room_for_groups(collection: Collection) -> None:
+    deepest = "(" * MAX_DEPTH + "`order` <> ?" + ")" * MAX_DEPTH
+    longest = " OR ".join(["id = 'r1'"] * ((MAX_OPERATORS - 1) // 2)) + " OR true"
+    for where, parameters in ((deepest, ("none",)), (longest, ())):
+        # The first candidates are of one group, so others are asked for by one more condition.
+        options = SearchOptions(2, group_by="order", per_group=3, where=where, parameters=parameters)
+        assert len(LanceSearch(collection).search(QUERY, options).hits[0]) == 6
+    with pytest.raises(InvalidArgument, match=r"^where 'colour = \?' can't be used"):
+        LanceSearch(collection).search(QUERY, SearchOptions(2, where="colour = ?", parameters=("red",)))
 
 
 def test_so_many_candidates_are_compared_and_what_they_give_is_answered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import trunkline
 from trunkline.rows import Scalar
-from trunkline_service.collections.exchange.exporting import wanted
 from trunkline_service.collections.exchange.whole import check_folder, whole_files, write_parquet
-from trunkline_service.collections.filters import bind
 from trunkline_service.collections.schema import COLUMNS, RECORD_KEY, CollectionRecord, arrow_schema
 from trunkline_service.collections.spec import CollectionSpec
 from trunkline_service.errors import InvalidArgument
@@ -74,24 +74,35 @@ def write_npy(
     check_folder(target)
     info = client.collection(reference)
     pinned = f"{info.name}@{info.version}"
-    # Bound here, and not sent with its parameters: what could end it early must not reach what is added.
-    condition = wanted(bind(where, parameters), False)
+    # The condition is sent as it was written, and rows of errors are left out here: the server takes what a condition
+    # of ours would add for a part of the user's, which may be as long as is allowed.
     count, broken = 0, False
-    for rows in client.scan(pinned, [], condition):
-        count += len(rows)
-        broken = broken or any("\n" in row_id or "\r" in row_id for row_id in rows.ids)
+    for rows in client.scan(pinned, ["status"], where, parameters=parameters):
+        ids = _ids(rows)
+        count += len(ids)
+        broken = broken or any("\n" in row_id or "\r" in row_id for row_id in ids)
     plain, lines = (target.with_name(f"{target.name}.ids.{form}") for form in ("txt", "jsonl"))
-    ids, stale = (lines, plain) if broken else (plain, lines)
-    with whole_files(target, ids) as (matrix, names):
+    listed, stale = (lines, plain) if broken else (plain, lines)
+    with whole_files(target, listed) as (matrix, names):
         shape = (count, info.dim)
         np.lib.format.write_array_header_1_0(matrix, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        for rows in client.scan(pinned, ["embedding"], condition):
+        for rows in client.scan(pinned, ["status", "embedding"], where, parameters=parameters):
             assert rows.vectors is not None
-            matrix.write(np.ascontiguousarray(rows.vectors, "<f4").data)
-            texts = (json.dumps(row_id) if broken else row_id for row_id in rows.ids)
+            matrix.write(np.ascontiguousarray(rows.vectors[_embedded(rows)], "<f4").data)
+            texts = (json.dumps(row_id) if broken else row_id for row_id in _ids(rows))
             names.write("".join(f"{text}\n" for text in texts).encode())
     stale.unlink(missing_ok=True)
     return count
+
+
+def _embedded(rows: trunkline.Rows) -> NDArray[np.bool_]:
+    """Which rows have a vector, (N,)."""
+    return np.array([status == "ok" for status in rows.statuses], np.bool_)
+
+
+def _ids(rows: trunkline.Rows) -> list[str]:
+    """Of the rows that have a vector."""
+    return list(itertools.compress(rows.ids, _embedded(rows)))
 
 
 def _floats(info: trunkline.CollectionInfo) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trunkline_service.collections.filters import bind
 from trunkline_service.collections.store import CollectionStore
+from trunkline_service.collections.tokens import Bound
 from trunkline_service.errors import NotEnoughData
 from trunkline_service.heads.task import Task
 from trunkline_service.heads.training.arrow_texts import ArrowTexts
@@ -94,7 +95,7 @@ def training_set(
     wanted = find_target(columns, target, task)
     if group is not None:
         columns.check(group, "group by")
-    source = Source(stored, version, wanted.condition(bind(where)))
+    source = Source(stored, version, _composed(wanted.condition(bind(where))))
     own = [*wanted.columns, *([group] if group else [])]
     read = source.columns(["id", "source", "split", *own])
     labels = wanted.labels([read[name] for name in wanted.columns])
@@ -173,7 +174,7 @@ def unlabelled(
     stored = resolved.collection
     version = stored.version if resolved.version is None else resolved.version
     wanted = find_target(Columns(stored.name, stored.columns(version)), target, None)
-    source = Source(stored, version, wanted.absent(bind(where)))
+    source = Source(stored, version, _composed(wanted.absent(bind(where))))
     read = source.columns(["id", "source"])
     every = np.ones(len(read["id"]), np.bool_)
     in_memory = source.size(every) <= memory_bytes
@@ -224,6 +225,11 @@ class _Part:
     def named(self, read: Mapping[str, Any], in_memory: bool) -> tuple[Sequence[str], Sequence[str]]:
         """Their ids and their sources."""
         return _texts(read["id"], self.rows, in_memory), _texts(read["source"], self.rows, in_memory)
+
+
+def _composed(condition: str | None) -> Bound | None:
+    """A bound condition with what the target adds to it: bound as well."""
+    return None if condition is None else Bound(condition)
 
 
 def _of_split(splits: Any, name: str, usual: frozenset[str]) -> NDArray[np.bool_]:

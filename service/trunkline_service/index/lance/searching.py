@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from trunkline_service.collections.collection import Collection
 from trunkline_service.collections.convert import as_label
+from trunkline_service.collections.filters import bind
 from trunkline_service.collections.nearest import StoredVectors
+from trunkline_service.collections.tokens import Bound
 from trunkline_service.errors import FailedPrecondition, InvalidArgument, StorageError
 from trunkline_service.index.calling_off import check_wanted, never
 from trunkline_service.index.card import Recall
@@ -188,7 +190,8 @@ class Source:
         self._cancelled = cancelled
         self._columns = tuple(dict.fromkeys((*_TEXTS, *([options.group_by] if options.group_by else []))))
         self._all = stored.count()
-        self.rows = self._all if options.where is None else stored.count(options.where, options.parameters)
+        self._where = bind(options.where, options.parameters)
+        self.rows = self._all if self._where is None else stored.count(self._where)
 
     def best(self, queries: NDArray[np.float32], k: int, also: str | None = None) -> list[Candidates]:
         """The best rows of each query, fewer than k only where there are no more.
@@ -202,7 +205,7 @@ class Source:
             Cancelled: The search was called off.
         """
         check_wanted(self._cancelled)
-        where = (_both(self._options.where, also), self._options.parameters)
+        where: Where = (_both(self._where, also), ())
         if self._stored.index is None or self._options.exact or self.rows <= max(k, self._exact_rows):
             return self._by_comparing(queries, k, where)
         share = self.rows / max(1, self._all)
@@ -228,10 +231,11 @@ class Source:
         )
 
 
-def _both(where: str | None, also: str | None) -> str | None:
-    # A condition may end in a comment.
-    parts = [f"({part}\n)" for part in (where, also) if part is not None]
-    return " AND ".join(parts) or None
+def _both(where: Bound | None, also: str | None) -> Bound | None:
+    """The caller's condition, which is bound and in brackets, and one of the search's own."""
+    if also is None:
+        return where
+    return Bound(f"({also})") if where is None else Bound(f"{where} AND ({also})", where.written)
 
 
 def _hits(found: Found) -> list[Hit]:
