@@ -14,7 +14,7 @@ from trunkline_service.index.kinds.building import build
 from trunkline_service.index.metric import prepared
 
 ROWS, DIM, CLUSTERS, K = 12_000, 24, 80, 10
-PARAMETERS = {"nlist": 96, "left_permille": 30}
+PARAMETERS = {"nlist": 96, "left_permille": 3}
 Floats = NDArray[np.float32]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,10 @@ _K_FACTORS = (8, 32, 128)
 # Searches of more neighbours than were wished need more effort.
 _LEVELS = (100, 1000)
 # What a query may leave in lists that it does not look into, in thousandths of k, from fast to sure.
-_LEFT = (3000, 1000, 300, 100, 30, 10, 3)
+_LEFT = (10_000, 3000, 1000, 300, 100, 30, 10, 3)
+# Queries between two rows may miss so many times as much.
+_HARDER = 5
+_MORE_TO_BEGIN_WITH, _CLEARLY = (2, 4), 1.05
 _BETWEEN = 200
 _GIVE = 0.002
 # Of the rows: what asks for more of them compares all.
@@ -116,12 +120,14 @@ class Trial:
             return approximate, self.tuned(approximate)
         factors = _K_FACTORS if approximate.kind == "ivf_pq" else (approximate.parameters.get("k_factor", 1),)
         for k_factor, left in itertools.product(factors, (LEFT_PERMILLE, _LEFT[-1])):
-            structure = approximate.with_k_factor(k_factor).with_left(left)
+            structure = approximate.with_k_factor(k_factor).with_left(left, self.options.k + 1)
             tuned = self.tuned(structure)
             if tuned.effort is not None:
                 further = self._looking_further(structure, tuned.effort)
                 again = self.tuned(further, tuned.effort)
-                return (structure, tuned) if again.effort is None else (further, again)
+                return (
+                    (structure, tuned) if again.effort is None else (further, self._fastest(further, again))
+                )
         return structure, tuned
 
     def _looking_further(self, structure: Ivf, effort: int) -> Ivf:
@@ -129,26 +135,61 @@ class Trial:
 
         How many better rows a list may hold is told from how its rows lie on the whole, and that is far too many
         where they lie on a surface of few dimensions; queries between two rows, whose neighbours are scattered over
-        many lists, show what it is worth.
+        many lists, show what it is worth. They may miss some times as much as queries like the rows.
         """
-        truths = [self.between(k) for k in (self.options.k, *self.levels[:1])]
+        shallow = self.options.k
+        structure = self._leaving(shallow, effort, partial(structure.with_left, up_to_k=shallow + 1))
+        return self._leaving(self.levels[0], effort, structure.with_left_deep) if self.levels else structure
+
+    def _leaving(self, k: int, effort: int, with_left: Callable[[int], Ivf]) -> Ivf:
+        """The structure that leaves as much as searches of k neighbours allow."""
+        sure = with_left(_LEFT[-1])
+        if not len(self.held_out):
+            return sure
+        truth = self.between(k)
         # Of codes, looking into all lists may find less than was wanted.
-        most = [
-            min(self.options.recall, self._share(structure, one, len(self.vectors)) - _GIVE) for one in truths
-        ]
-        for permille in _LEFT:
-            structure = structure.with_left(permille)
-            if all(
-                self._share(structure, one, effort) >= least for one, least in zip(truths, most, strict=True)
+        least = min(self.hard, self._share(sure, truth, len(self.vectors)) - _GIVE)
+        structures = map(with_left, _LEFT)
+        return next((one for one in structures if self._share(one, truth, effort) >= least), sure)
+
+    def _fastest(self, structure: Ivf, tuned: Tuned) -> Tuned:
+        """The effort itself or a few times as much: who begins with more lists looks further less often."""
+        assert tuned.effort is not None
+        settings, best = list(tuned.settings), tuned
+        for times in _MORE_TO_BEGIN_WITH:
+            effort = min(tuned.effort * times, structure.parameters["nlist"])
+            found = self.measured(structure, effort)
+            settings.append(Setting(effort, found.recall.measured, found.queries_per_s))
+            if (
+                found.queries_per_s > _CLEARLY * best.best.queries_per_s
+                and found.recall.low >= tuned.best.recall.low
             ):
-                break
-        return structure
+                best = replace(tuned, effort=effort, best=found)
+        unique = {setting.effort: setting for setting in settings}
+        return replace(best, settings=tuple(unique[effort] for effort in sorted(unique)))
+
+    @property
+    def hard(self) -> float:
+        """The recall that is wanted of queries between two rows."""
+        return max(0.0, 1 - _HARDER * (1 - self.options.recall))
 
     def between(self, k: int) -> Truth:
         """The exact answers to queries halfway between two of the rows that were held out."""
         if k not in self._between:
             self._between[k] = self.neighbours(middles(self.held_out, self.metric), k)
         return self._between[k]
+
+    def measured(self, structure: Approximate, effort: int) -> Measured:
+        """What an effort gives, of the queries that were held out."""
+        return measured(
+            structure,
+            self.truth,
+            effort,
+            threads=self.threads,
+            clock=self.clock,
+            version=self.version,
+            cancelled=self.cancelled,
+        )
 
     def _share(self, structure: Approximate, truth: Truth, effort: int) -> float:
         found = measured(
@@ -162,20 +203,12 @@ class Trial:
         def measure(effort: int) -> Measured:
             if self.cancelled():
                 raise Cancelled("the build of the index was cancelled; nothing was kept")
-            found = measured(
-                approximate,
-                self.truth,
-                effort,
-                threads=self.threads,
-                clock=self.clock,
-                version=self.version,
-                cancelled=self.cancelled,
-            )
+            found = self.measured(approximate, effort)
             if not graph or found.recall.low < wanted:
                 return found
             # Lists see that a query is unlike the rows, and look further; a graph has to be ready for it.
             found = replace(found, between=self._share(approximate, self.between(self.truth.k), effort))
-            lacks = found.between < wanted
+            lacks = found.between < self.hard
             return replace(found, recall=replace(found.recall, low=found.between)) if lacks else found
 
         automatic = self.options.kind == "auto"

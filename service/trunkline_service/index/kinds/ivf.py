@@ -20,6 +20,9 @@ from trunkline_service.index.metric import in_single
 from trunkline_service.index.options import IndexKind
 
 _MOST_PRODUCTS = 1 << 21
+# The rows of a list end at its borders, where those of a normal distribution go on: with its own deviation, real
+# embeddings were looked for in half as many lists again, for the same recall.
+_NARROWER = np.float32(0.8)
 LEFT_PERMILLE = 100
 """Where nobody found out how much may be left."""
 # Lists that a query looks into further, at least, and how many times as many each time.
@@ -44,8 +47,9 @@ class Ivf:
         index: FAISS's, with ids that are positions; it is not changed any more.
         vectors: float32 (N, dim), prepared; may be memory-mapped.
         metric: Of the vectors.
-        parameters: ``nlist``; ``left_permille``, the better rows that a query may leave in lists that it does not
-            look into, by what is expected and in thousandths of k; ``k_factor``, and ``m`` of product codes.
+        parameters: ``nlist``; ``left_permille``, the better rows that a query of up to ``left_k`` neighbours may
+            leave in lists that it does not look into, by what is expected and in thousandths of k, and
+            ``left_permille_deep`` for more neighbours; ``k_factor``, and ``m`` of product codes.
         spread: Of the rows of its lists.
 
     Raises:
@@ -71,7 +75,6 @@ class Ivf:
         self._lists = Lists(centroids_of(index), metric)
         self._spread = spread
         self._k_factor = parameters.get("k_factor", 1)
-        self._left = parameters.get("left_permille", LEFT_PERMILLE) / 1000
         self.nbytes = estimated_bytes(kind, len(vectors), vectors.shape[1], parameters)
 
     def __len__(self) -> int:
@@ -81,9 +84,24 @@ class Ivf:
         """The same index, that proposes so many times k rows."""
         return self._with({"k_factor": k_factor})
 
-    def with_left(self, permille: int) -> Ivf:
-        """The same index, whose queries look further until no more than so much of k is expected elsewhere."""
-        return self._with({"left_permille": permille})
+    def with_left(self, permille: int, up_to_k: int) -> Ivf:
+        """The same index, whose queries look further until no more than so much of k is expected elsewhere.
+
+        Args:
+            permille: In thousandths of k.
+            up_to_k: Searches of more neighbours keep what they have.
+        """
+        deep = self.parameters.get("left_permille_deep", self._left(up_to_k + 1))
+        return self._with({"left_permille": permille, "left_k": up_to_k, "left_permille_deep": deep})
+
+    def with_left_deep(self, permille: int) -> Ivf:
+        """As `with_left`, for searches of more neighbours."""
+        return self._with({"left_permille_deep": permille})
+
+    def _left(self, k: int) -> int:
+        permille = self.parameters.get("left_permille", LEFT_PERMILLE)
+        deep = k > self.parameters.get("left_k", k)
+        return self.parameters.get("left_permille_deep", permille) if deep else permille
 
     def _with(self, other: dict[str, int]) -> Ivf:
         parameters = {**self.parameters, **other}
@@ -123,7 +141,9 @@ class Ivf:
         if everywhere or (positions[:, -1] < 0).all():
             return scores, positions
         means, deviations = self._lists.expected(scored, self._spread)
-        unseen = Unseen(means, deviations, first.rows, lists, self._kth(scores), self._left * k)
+        unseen = Unseen(
+            means, deviations * _NARROWER, first.rows, lists, self._kth(scores), self._left(k) * k / 1000
+        )
         most, done = lists.shape[1], np.zeros(len(queries), bool)
         while True:
             most = max(_FEWEST, _FURTHER * most)
@@ -153,14 +173,22 @@ class Ivf:
         return half_squares_of(self._vectors)
 
     def _first_lists(self, scored: Scored, first: _First, wanted: int) -> NDArray[np.int64]:
-        if first.allowed is None:
-            lists = self._lists.nearest(scored, first.nprobe)
-            if (first.rows[lists].sum(axis=1) >= _ROOM * wanted).all():
-                return lists
         # What so many lists hold on average of the rows that may be found: where a filter leaves those near a
         # query emptier, or they are small, the query looks into more.
         enough = max(_ROOM * wanted, -(-first.nprobe * int(first.rows.sum()) // len(self._lists)))
-        return self._lists.nearest_holding(scored, first.rows, enough)
+        if first.allowed is not None:
+            return self._lists.nearest_holding(scored, first.rows, enough)
+        lists = self._lists.nearest(scored, first.nprobe)
+        small = np.flatnonzero(first.rows[lists].sum(axis=1) < _ROOM * wanted)
+        if not len(small):
+            return lists
+        part = Scored(scored.moved[small], scored.scores[small])
+        more = self._lists.nearest_holding(part, first.rows, enough)
+        both = np.full((len(lists), max(lists.shape[1], more.shape[1])), -1, np.int64)
+        both[:, : lists.shape[1]] = lists
+        both[small] = -1
+        both[small, : more.shape[1]] = more
+        return both
 
     def _kth(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """The k-th best scores as `Unseen` counts them: of distances, minus the squares.
