@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -10,7 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -133,6 +136,16 @@ def test_what_lance_raises_is_raised_here(kind: str, error: type[Exception]) -> 
 def test_one_that_ends_by_itself_is_told(status: int, words: str) -> None:
     with pytest.raises(StorageError, match=words):
         run(Scripted({"ended": status}))
+
+
+def test_half_a_line_of_one_that_was_killed_does_not_hide_its_end() -> None:
+    process = object.__new__(IndexProcess)
+    process._lines = queue.Queue()
+    process._process = cast(Any, SimpleNamespace(stdout=io.BytesIO(b'{"cpu": 1.0}\n{"prog'), wait=lambda: -9))
+
+    process._hear()
+
+    assert [process.said(0), process.said(0)] == [{"cpu": 1.0}, {"ended": -9}]
 
 
 @pytest.mark.parametrize(("processors", "threads"), [(1, "4"), (4, "4"), (16, "14")])
