@@ -43,9 +43,9 @@ def test_where_nothing_reaches_the_recall_all_are_compared_and_it_is_not_tried_f
 ) -> None:
     indexes = replica()
     kind_of(indexes, collection)
-    monkeypatch.setattr("trunkline_service.index.choosing.choose._Trial.best", None)
+    monkeypatch.setattr("trunkline_service.index.choosing.trial.Trial.best", None)
     monkeypatch.setattr(
-        "trunkline_service.index.choosing.choose._Trial.run",
+        "trunkline_service.index.choosing.trial.Trial.run",
         lambda self, candidate: self.failures.append(f"{candidate.kind} finds too little"),
     )
     indexes.keep_up(collection, never)
