@@ -64,9 +64,11 @@ class Scripted:
         self.left = list(said)
         self.now = 0.0
         self.ended = False
+        self.starts = 0
 
     @contextmanager
     def start(self, _: IndexTask) -> Iterator[Scripted]:
+        self.starts += 1
         try:
             yield self
         finally:
@@ -102,7 +104,14 @@ def test_one_that_neither_speaks_nor_computes_is_ended() -> None:
     with pytest.raises(StorageError, match=r"'flowers' .*stood still for 10 s .*build the index again"):
         run(process)
     assert process.ended
-    assert process.now == 12
+    # It is tried twice.
+    assert process.now == 12 + 11
+
+
+def test_one_that_stood_still_is_made_once_more() -> None:
+    process = Scripted(*[{"cpu": 0.0}] * 13, {"progress": ["shuffle", 1, 2]}, {"made": True})
+    assert run(process) == [("shuffle", 1, 2)]
+    assert process.starts == 2
 
 
 def test_one_that_computes_is_left_alone_however_long_it_is_silent() -> None:
@@ -195,7 +204,7 @@ def test_an_index_that_hangs_ends_after_a_while(
     monkeypatch.setattr(vector_index, "make_index", lambda *given: make(*given, quiet_s=0.0))
     with pytest.raises(StorageError, match="stood still"):
         collection.create_vector_index()
-    assert [is_there(process.pid) for process in hanging] == [False]
+    assert [is_there(process.pid) for process in hanging] == [False, False]
 
 
 def test_one_that_is_killed_changes_nothing_and_the_next_makes_it(

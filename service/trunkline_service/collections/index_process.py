@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import shutil
@@ -25,9 +26,12 @@ from typing import Any, Protocol
 from trunkline_service.errors import StorageError
 
 COMMAND = (sys.executable, "-P", "-m", "trunkline_service.collections.index_child")
-QUIET_S = 600.0
+_log = logging.getLogger(__name__)
+QUIET_S = 180.0
 """So long nothing may happen in it. A sound build that waits for a slow store still computes now and then."""
 _LEAST_CPU_S = 1.0
+# Whether it stands still is a matter of chance: most builds of the same rows go through.
+_TIMES = 2
 _POLL_S = 0.2
 _LAST_S = 10.0
 # Lance's pool has two threads fewer than there are processors, and at least one. What waits in it for another thread
@@ -82,9 +86,32 @@ def make_index(
 
     Raises:
         OSError, ValueError, RuntimeError: What Lance raised, with its text.
-        StorageError: It stood still and was ended, or it ended by itself, as where memory runs out.
+        StorageError: It stood still several times and was ended, or it ended by itself, as where memory runs out.
     """
-    with (start or IndexProcess)(task) as process:
+    for left in reversed(range(_TIMES)):
+        try:
+            _make_once(task, heard, check, start or IndexProcess, clock, quiet_s)
+            return
+        except _StoodStillError as exc:
+            if not left:
+                raise
+            _log.warning("%s; it is made once more", exc.message)
+
+
+class _StoodStillError(StorageError):
+    """Lance waits for itself."""
+
+
+def _make_once(
+    task: IndexTask,
+    heard: Callable[[str, int, int], None],
+    check: Callable[[], None],
+    start: Callable[[IndexTask], AbstractContextManager[Talking]],
+    clock: Callable[[], float],
+    quiet_s: float,
+) -> None:
+    """See `make_index`."""
+    with start(task) as process:
         alive_at, computed = clock(), 0.0
         while True:
             check()
@@ -103,7 +130,7 @@ def make_index(
             if "progress" in said or said.get("cpu", 0.0) - computed >= _LEAST_CPU_S:
                 alive_at, computed = clock(), said.get("cpu", computed)
             if clock() - alive_at > quiet_s:
-                raise StorageError(
+                raise _StoodStillError(
                     f"collection {task.collection!r} can't be indexed: Lance stood still for {quiet_s:.0f} s while it "
                     "made the index, and was ended; build the index again"
                 )
